@@ -1,0 +1,12 @@
+// activation_name: from the name users write to the enumerator.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "core/activations.hpp"
+
+namespace fusedrop::bind {
+
+Activation activation_from(const pybind11::handle& name);  // ValueError lists the known names
+
+}  // namespace fusedrop::bind

@@ -1,0 +1,112 @@
+// arrays: see arrays.hpp.
+#include "bind/arrays.hpp"
+#include "bind/text.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace fusedrop::bind {
+namespace {
+
+template <class It>
+std::string join_dims(It begin, It end) {
+  std::string text = "[";
+  for (It it = begin; it != end; ++it) {
+    if (it != begin) text += ", ";
+    text += *it < 0 ? "*" : std::to_string(*it);
+  }
+  return text + "]";
+}
+
+// Kernels count strides in elements and load aligned elements; anything else (packed records, odd offsets) is
+// copied once.
+py::array regular(const py::array& a) {
+  bool regular = (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+  for (py::ssize_t d = 0; d < a.ndim(); ++d) regular = regular && a.strides(d) % a.itemsize() == 0;
+  if (regular) return a;
+  return py::module_::import("numpy").attr("array")(a, py::arg("order") = "C").cast<py::array>();
+}
+
+// Of this machine's byte order: array_t's check is NumPy's equivalence of dtypes.
+bool is_native_float(const py::handle& a) {
+  return py::isinstance<py::array_t<float>>(a) || py::isinstance<py::array_t<double>>(a);
+}
+
+std::pair<const char*, const char*> extent(const py::array& a) {
+  const char* low = static_cast<const char*>(a.data());
+  const char* high = low + a.itemsize();
+  for (py::ssize_t d = 0; d < a.ndim(); ++d) {
+    if (a.shape(d) == 0) return {low, low};
+    const py::ssize_t reach = (a.shape(d) - 1) * a.strides(d);
+    (reach < 0 ? low : high) += reach;
+  }
+  return {low, high};
+}
+
+}  // namespace
+
+std::string shape_text(const py::array& a) { return join_dims(a.shape(), a.shape() + a.ndim()); }
+std::string shape_text(std::initializer_list<py::ssize_t> dims) { return join_dims(dims.begin(), dims.end()); }
+
+std::string dtype_text(const py::object& a) {
+  if (py::isinstance<py::array>(a)) return py::str(a.attr("dtype")).cast<std::string>();
+  return type_text(a);
+}
+
+Dtype dtype_of(const py::array& a) { return a.itemsize() == 4 ? Dtype::float32 : Dtype::float64; }
+
+py::array floating_array(const py::handle& value, const char* name) {
+  if (!is_native_float(value))
+    throw py::type_error(std::string(name) + " must be a NumPy array of float32 or float64; got " +
+                         dtype_text(py::reinterpret_borrow<py::object>(value)));
+  return regular(py::reinterpret_borrow<py::array>(value));
+}
+
+py::array array_like(const py::handle& value, const char* name, const py::array& like, const char* like_name) {
+  py::array a = floating_array(value, name);
+  if (a.itemsize() != like.itemsize())
+    throw py::type_error(std::string(name) + " must be " + dtype_text(like) + " to match " + like_name + "; got " +
+                         dtype_text(a));
+  return a;
+}
+
+void require_rank(const py::array& a, const char* name, py::ssize_t rank, const char* letters) {
+  if (a.ndim() != rank)
+    throw py::value_error(std::string(name) + " must be " + letters + ", an array of rank " + std::to_string(rank) +
+                          "; got rank " + std::to_string(a.ndim()) + ", shape " + shape_text(a));
+}
+
+py::array new_array(std::initializer_list<py::ssize_t> shape, const py::array& like) {
+  return py::array(like.dtype(), std::vector<py::ssize_t>(shape));
+}
+
+py::array output_array(const py::handle& value, const char* name, const char* letters,
+                       std::initializer_list<py::ssize_t> shape, const py::array& like) {
+  const py::array a = floating_array(value, name);
+  if (a.itemsize() != like.itemsize())
+    throw py::type_error(std::string(name) + " must be " + dtype_text(like) + " to match the inputs; got " +
+                         dtype_text(a));
+  if (a.ndim() != static_cast<py::ssize_t>(shape.size()) || !std::equal(shape.begin(), shape.end(), a.shape()))
+    throw py::value_error(std::string(name) + " must be " + letters + " = " + shape_text(shape) + "; got " +
+                          shape_text(a));
+  if (!a.is(value) || (a.flags() & py::array::c_style) == 0)
+    throw py::value_error(std::string(name) + " must be C-contiguous and aligned; got other strides");
+  if (!a.writeable()) throw py::value_error(std::string(name) + " must be writeable; got a read-only array");
+  return a;
+}
+
+void refuse_overlap(const char* name, const py::array& out, std::initializer_list<Named> others) {
+  const auto [low, high] = extent(out);
+  for (const auto& [other_name, other] : others) {
+    if (!other) continue;
+    const auto [other_low, other_high] = extent(other);
+    if (low < other_high && other_low < high)
+      throw py::value_error(std::string(name) + " must not overlap " + other_name + "; they share memory");
+  }
+}
+
+i64 stride(const py::array& a, int axis) { return a.strides(axis) / a.itemsize(); }
+
+Matrix matrix(const py::array& a) { return {a.data(), stride(a, 0), stride(a, 1)}; }
+
+}  // namespace fusedrop::bind

@@ -1,0 +1,67 @@
+// bind_activation: the activations' names, and activate / activate_backward for the stand-alone layers.
+#include <string>
+#include <vector>
+
+#include "bind/activation_name.hpp"
+#include "bind/arrays.hpp"
+#include "bind/register.hpp"
+#include "bind/text.hpp"
+#include "cpu/dispatch.hpp"
+
+namespace fusedrop::bind {
+
+Activation activation_from(const py::handle& value) {
+  std::string known;
+#define FUSEDROP_MATCH(id, type, name)                                                                                 \
+  if (PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), name) == 0) return Activation::id; \
+  known += known.empty() ? "'" name "'" : ", '" name "'";
+  FUSEDROP_ACTIVATIONS(FUSEDROP_MATCH)
+#undef FUSEDROP_MATCH
+  throw py::value_error("activation must be one of " + known + "; got " + repr_text(value));
+}
+
+namespace {
+
+py::array contiguous(const py::array& a) {
+  if ((a.flags() & py::array::c_style) != 0) return a;
+  return py::module_::import("numpy").attr("ascontiguousarray")(a).cast<py::array>();
+}
+
+py::array run(const py::array& x_in, const py::array* dy_in, Activation activation) {
+  const py::array x = contiguous(x_in);
+  const py::array dy = dy_in == nullptr ? py::array() : contiguous(*dy_in);
+  py::array y(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()));
+  const ActivationArgs args{dtype_of(x),      x.size(),  x.data(), dy_in == nullptr ? nullptr : dy.data(),
+                            y.mutable_data(), activation};
+  {
+    py::gil_scoped_release release;
+    cpu::backend().activation(args);
+  }
+  return y;
+}
+
+py::array activate(const py::handle& x_in, const py::handle& activation) {
+  return run(floating_array(x_in, "x"), nullptr, activation_from(activation));
+}
+
+py::array activate_backward(const py::handle& dy_in, const py::handle& x_in, const py::handle& activation) {
+  const py::array x = floating_array(x_in, "x");
+  const py::array dy = array_like(dy_in, "dy", x, "x");
+  if (shape_text(dy) != shape_text(x))
+    throw py::value_error("dy must be " + shape_text(x) + " to match x; got " + shape_text(dy));
+  return run(x, &dy, activation_from(activation));
+}
+
+}  // namespace
+
+void register_activation(py::module_& m) {
+  py::list names;
+#define FUSEDROP_NAME(id, type, name) names.append(name);
+  FUSEDROP_ACTIVATIONS(FUSEDROP_NAME)
+#undef FUSEDROP_NAME
+  m.attr("activations") = py::tuple(names);
+  m.def("activate", &activate, py::arg("x"), py::arg("activation"));
+  m.def("activate_backward", &activate_backward, py::arg("dy"), py::arg("x"), py::arg("activation"));
+}
+
+}  // namespace fusedrop::bind

@@ -1,0 +1,191 @@
+// bind_linear: linear_forward, linear_backward and Saved, what the first leaves for the second.
+#include <string>
+
+#include "bind/activation_name.hpp"
+#include "bind/arrays.hpp"
+#include "bind/register.hpp"
+#include "bind/rng.hpp"
+#include "bind/text.hpp"
+#include "cpu/dispatch.hpp"
+
+namespace fusedrop::bind {
+namespace {
+
+struct Saved {
+  py::array x, w, kept;  // kept: y or z as `saved` says
+  bool has_bias;
+  fusedrop::Saved saved;
+  Activation activation;
+  bool before;
+  Mask mask, input_mask;
+};
+
+const char* saved_name(const Saved& s) {
+  return s.saved == fusedrop::Saved::output ? "y" : s.saved == fusedrop::Saved::preactivation ? "z" : "nothing";
+}
+
+Keeps keeps_of(Activation activation) {
+  return with_activation(activation, [](auto act) { return decltype(act)::keeps; });
+}
+
+bool flag(const py::handle& value, const char* name) {
+  if (value.ptr() != Py_True && value.ptr() != Py_False)
+    throw py::type_error(std::string(name) + " must be True or False; got " + repr_text(value));
+  return value.ptr() == Py_True;
+}
+
+py::array weight_matching(const py::handle& value, const py::array& x) {
+  const py::array w = array_like(value, "w", x, "x");
+  if (w.ndim() != 2 || w.shape(1) != x.shape(1))
+    throw py::value_error("w must be [N, K] = " + shape_text({-1, x.shape(1)}) + " to match x " + shape_text(x) +
+                          "; got " + shape_text(w));
+  return w;
+}
+
+py::array bias_matching(const py::handle& value, const py::array& x, const py::array& w) {
+  const py::array b = array_like(value, "b", x, "x");
+  if (b.ndim() != 1 || b.shape(0) != w.shape(0))
+    throw py::value_error("b must be [N] = " + shape_text({w.shape(0)}) + " to match w " + shape_text(w) + "; got " +
+                          shape_text(b));
+  return b;
+}
+
+py::array residual_matching(const py::handle& value, const py::array& x, i64 M, i64 N) {
+  const py::array residual = array_like(value, "residual", x, "x");
+  if (residual.ndim() != 2 || residual.shape(0) != M || residual.shape(1) != N)
+    throw py::value_error("residual must be [M, N] = " + shape_text({M, N}) + " to match y; got " +
+                          shape_text(residual));
+  return residual;
+}
+
+py::tuple linear_forward(const py::handle& x_in, const py::handle& w_in, const py::handle& b_in,
+                         const py::handle& activation, const py::handle& p_in, const py::handle& rng,
+                         const py::handle& before, const py::handle& input_p_in, const py::handle& residual_in,
+                         const py::handle& granularity, const py::handle& out) {
+  const py::array x = floating_array(x_in, "x");
+  require_rank(x, "x", 2, "[M, K]");
+  const py::array w = weight_matching(w_in, x);
+  const i64 M = x.shape(0), K = x.shape(1), N = w.shape(0);
+  LinearForwardArgs args{};
+  py::array b, residual;
+  if (!b_in.is_none()) b = bias_matching(b_in, x, w);
+  if (!residual_in.is_none()) residual = residual_matching(residual_in, x, M, N);
+  args.dtype = dtype_of(x);
+  args.M = M, args.N = N, args.K = K;
+  args.x = matrix(x);
+  args.w = matrix(w);
+  if (!b_in.is_none()) args.b = b.data(), args.b_stride = stride(b, 0);
+  if (!residual_in.is_none()) args.residual = matrix(residual);
+  args.activation = activation_from(activation);
+  args.before = flag(before, "dropout_before_activation");
+  const bool unit = is_unit(granularity);
+  args.mask = make_mask(rng, probability(p_in, "p"), "p", unit, M, N);
+  args.input_mask = make_mask(rng, probability(input_p_in, "input_p"), "input_p", unit, M, K);
+  args.input_mask.stream ^= kInputStream;
+  args.input_mask.col0 = 0;  // rng.col0 is where y's columns begin; x's are whole
+
+  py::array y = out.is_none() ? new_array({M, N}, x) : output_array(out, "out", "[M, N]", {M, N}, x);
+  if (!out.is_none()) refuse_overlap("out", y, {{"x", x}, {"w", w}, {"b", b}, {"residual", residual}});
+  Saved saved{x,
+              w,
+              {},
+              !b_in.is_none(),
+              saved_for(keeps_of(args.activation), !residual_in.is_none()),
+              args.activation,
+              args.before,
+              args.mask,
+              args.input_mask};
+  if (saved.saved == fusedrop::Saved::output) saved.kept = y;
+  if (saved.saved == fusedrop::Saved::preactivation) saved.kept = new_array({M, N}, x);
+  args.y = y.mutable_data();
+  args.z = saved.saved == fusedrop::Saved::preactivation ? saved.kept.mutable_data() : nullptr;
+  {
+    py::gil_scoped_release release;
+    cpu::backend().linear_forward(args);
+  }
+  return py::make_tuple(std::move(y), std::move(saved));
+}
+
+// A gradient's destination: True makes an array, False leaves it out (None), an array receives it.
+py::object destination(const py::handle& wanted, const char* name, const char* letters,
+                       std::initializer_list<py::ssize_t> shape, const py::array& like,
+                       std::initializer_list<Named> inputs) {
+  if (wanted.ptr() == Py_False) return py::none();
+  if (wanted.ptr() == Py_True) return new_array(shape, like);
+  if (!py::isinstance<py::array>(wanted))
+    throw py::type_error(std::string(name) + " must be True, False or an array for the result; got " +
+                         repr_text(wanted));
+  py::array out = output_array(wanted, name, letters, shape, like);
+  refuse_overlap(name, out, inputs);
+  return std::move(out);
+}
+
+void* data_of(py::object& destination) {
+  return destination.is_none() ? nullptr : static_cast<py::array&>(destination).mutable_data();
+}
+
+void refuse_shared(const char* name, const py::object& a, const char* other_name, const py::object& b) {
+  if (a.is_none() || b.is_none()) return;
+  refuse_overlap(name, py::reinterpret_borrow<py::array>(a), {{other_name, py::reinterpret_borrow<py::array>(b)}});
+}
+
+py::tuple linear_backward(const py::handle& dy_in, const py::handle& saved_in, const py::handle& want_dx,
+                          const py::handle& want_dw, const py::handle& want_db) {
+  if (!py::isinstance<Saved>(saved_in))
+    throw py::type_error("saved must be what linear_forward returned; got " + type_text(saved_in));
+  const Saved& saved = saved_in.cast<const Saved&>();
+  const i64 M = saved.x.shape(0), K = saved.x.shape(1), N = saved.w.shape(0);
+  const py::array dy = array_like(dy_in, "dy", saved.x, "x");
+  if (dy.ndim() != 2 || dy.shape(0) != M || dy.shape(1) != N)
+    throw py::value_error("dy must be [M, N] = " + shape_text({M, N}) + " to match y; got " + shape_text(dy));
+  const std::initializer_list<Named> inputs = {
+      {"dy", dy}, {"x", saved.x}, {"w", saved.w}, {saved_name(saved), saved.kept}};
+  py::object dx = destination(want_dx, "dx", "[M, K]", {M, K}, saved.x, inputs);
+  py::object dw = destination(want_dw, "dw", "[N, K]", {N, K}, saved.x, inputs);
+  py::object db = saved.has_bias ? destination(want_db, "db", "[N]", {N}, saved.x, inputs) : py::object(py::none());
+  refuse_shared("dw", dw, "dx", dx);
+  refuse_shared("db", db, "dx", dx);
+  refuse_shared("db", db, "dw", dw);
+
+  LinearBackwardArgs args{};
+  args.dtype = dtype_of(saved.x);
+  args.M = M, args.N = N, args.K = K;
+  args.dy = matrix(dy);
+  args.x = matrix(saved.x);
+  args.w = matrix(saved.w);
+  args.kept = saved.saved == fusedrop::Saved::nothing ? nullptr : saved.kept.data();
+  args.saved = saved.saved;
+  args.dx = data_of(dx);
+  args.dw = data_of(dw);
+  args.db = data_of(db);
+  args.activation = saved.activation;
+  args.before = saved.before;
+  args.mask = saved.mask;
+  args.input_mask = saved.input_mask;
+  {
+    py::gil_scoped_release release;
+    cpu::backend().linear_backward(args);
+  }
+  return py::make_tuple(std::move(dx), std::move(dw), std::move(db));
+}
+
+}  // namespace
+
+void register_linear(py::module_& m) {
+  py::class_<Saved>(m, "Saved",
+                    "What linear_forward keeps for linear_backward: x, w, and y or z; no mask. Opaque but for these.",
+                    py::is_final())
+      .def_readonly("x", &Saved::x)
+      .def_readonly("w", &Saved::w)
+      .def_property_readonly("kind", &saved_name, "'y', 'z' or 'nothing': which [M, N] array is kept.")
+      .def_property_readonly("kept", [](const Saved& s) {
+        return s.saved == fusedrop::Saved::nothing ? py::object(py::none()) : py::object(s.kept);
+      });
+  m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("activation"),
+        py::arg("p"), py::arg("rng"), py::arg("dropout_before_activation"), py::arg("input_p"), py::arg("residual"),
+        py::arg("granularity"), py::arg("out"));
+  m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("saved"), py::arg("dx"), py::arg("dw"),
+        py::arg("db"));
+}
+
+}  // namespace fusedrop::bind

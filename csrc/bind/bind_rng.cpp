@@ -1,0 +1,170 @@
+// bind_rng: Philox(seed, stream, step) and its checks. See rng.hpp; the contract is core/mask.hpp.
+#include <pybind11/operators.h>
+
+#include <cmath>
+#include <string>
+
+#include "bind/register.hpp"
+#include "bind/rng.hpp"
+#include "bind/text.hpp"
+
+namespace fusedrop::bind {
+namespace {
+
+// A whole number in [low, high]; TypeError for what is no integer, ValueError beyond the range.
+u64 whole(const py::handle& value, const char* name, u64 low, u64 high) {
+  const auto range = [&] { return "[" + std::to_string(low) + ", " + std::to_string(high) + "]"; };
+  if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
+    throw py::type_error(std::string(name) + " must be an integer in " + range() + "; got " + repr_text(value));
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  const u64 number = PyLong_AsUnsignedLongLong(index.ptr());
+  const bool overflow = PyErr_Occurred() != nullptr;
+  if (overflow) PyErr_Clear();
+  if (overflow || number < low || number > high)
+    throw py::value_error(std::string(name) + " must be in " + range() + "; got " + repr_text(value));
+  return number;
+}
+
+constexpr u64 kMax32 = 0xffffffff;
+constexpr u64 kMax64 = ~u64{0};
+
+Philox make(const py::object& seed, const py::object& stream, const py::object& step, const py::object& row0,
+            const py::object& col0, const py::object& repeat, const py::object& period) {
+  Philox rng;
+  rng.seed = whole(seed, "seed", 0, kMax64);
+  rng.stream = static_cast<u32>(whole(stream, "stream", 0, kMax32));
+  rng.step = static_cast<u32>(whole(step, "step", 0, kMax32));
+  rng.row0 = whole(row0, "row0", 0, u64{1} << 62);
+  rng.col0 = whole(col0, "col0", 0, kMaxCols);
+  rng.repeat = whole(repeat, "repeat", 1, u64{1} << 62);
+  rng.period = period.is_none() ? 0 : whole(period, "period", 1, kMaxRows);
+  return rng;
+}
+
+py::tuple fields(const Philox& rng) {
+  const py::object period = rng.period == 0 ? py::object(py::none()) : py::object(py::int_(rng.period));
+  return py::make_tuple(rng.seed, rng.stream, rng.step, rng.row0, rng.col0, rng.repeat, period);
+}
+
+Philox next(const Philox& rng) {
+  if (rng.step == kMax32)
+    throw py::value_error("step must be in [0, 4294967295]; next() of step 4294967295 is beyond it");
+  Philox after = rng;
+  ++after.step;
+  return after;
+}
+
+std::string repr_rng(const Philox& rng) {
+  std::string text = "Philox(seed=" + std::to_string(rng.seed) + ", stream=" + std::to_string(rng.stream) +
+                     ", step=" + std::to_string(rng.step);
+  if (rng.row0 != 0) text += ", row0=" + std::to_string(rng.row0);
+  if (rng.col0 != 0) text += ", col0=" + std::to_string(rng.col0);
+  if (rng.repeat != 1) text += ", repeat=" + std::to_string(rng.repeat);
+  if (rng.period != 0) text += ", period=" + std::to_string(rng.period);
+  return text + ")";
+}
+
+constexpr const char* kPhiloxDoc =
+    R"(Names one dropout mask: (seed, stream, step) and the array's origin in the global mask.
+
+Philox(seed, stream=0, step=0, row0=0, col0=0, repeat=1, period=None)
+
+Frozen, hashable, comparable, picklable. It holds no generator state: the mask element at global (row, col) is a pure function of
+these integers (docs/mask-contract.md), so whoever knows the name can draw the mask again, anywhere.
+
+seed    u64, one per experiment          stream  u32, one per layer or call site
+step    u32, one per training call       row0, col0  this array's first row and column in the global mask
+repeat, period  rows share a mask: the mask's row is (row // repeat) % period, for masks that are constant over time or space
+
+Raises TypeError for what is no integer and ValueError beyond these ranges. The generator is philox4x32-10, Salmon et al. 2011.)";
+
+}  // namespace
+
+double probability(const py::handle& value, const char* name) {
+  const bool number = PyFloat_Check(value.ptr()) || (PyLong_Check(value.ptr()) && !PyBool_Check(value.ptr())) ||
+                      py::isinstance(value, py::module_::import("numbers").attr("Real"));
+  if (!number || PyBool_Check(value.ptr()))
+    throw py::type_error(std::string(name) + " must be a number in [0, 1]; got " + repr_text(value));
+  const double p = PyFloat_AsDouble(value.ptr());
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  if (!(p >= 0.0 && p <= 1.0)) throw py::value_error(std::string(name) + " must be in [0, 1]; got " + repr_text(value));
+  return p;
+}
+
+bool is_unit(const py::handle& granularity) {
+  if (py::isinstance<py::str>(granularity)) {
+    const std::string name = granularity.cast<std::string>();
+    if (name == "element") return false;
+    if (name == "unit") return true;
+  }
+  throw py::value_error("granularity must be 'element' or 'unit'; got " + repr_text(granularity));
+}
+
+Mask make_mask(const py::handle& rng, double p, const char* p_name, bool unit, i64 M, i64 N) {
+  Mask mask;
+  mask.threshold = static_cast<u32>(std::nearbyint(p * 65536.0));  // ties to even: the default rounding mode
+  mask.unit = unit;
+  if (rng.is_none()) {
+    if (p > 0)
+      throw py::value_error("rng is required where " + std::string(p_name) +
+                            " > 0: pass rng=fusedrop.Philox(seed, ...); got None");
+    return mask;
+  }
+  if (!py::isinstance<Philox>(rng))
+    throw py::type_error("rng must be a fusedrop.Philox or None; got " + type_text(rng));
+  const Philox& name = rng.cast<const Philox&>();
+  const u64 last = name.row0 + static_cast<u64>(M > 0 ? M - 1 : 0);
+  if (!unit && name.period == 0 && last / name.repeat >= kMaxRows)
+    throw py::value_error("rng.row0 + M must stay below " + std::to_string(kMaxRows) +
+                          " rows of the mask; got row0 = " + std::to_string(name.row0) + ", M = " + std::to_string(M));
+  if (name.col0 + static_cast<u64>(N) > kMaxCols)
+    throw py::value_error("rng.col0 + columns must not exceed 2**35; got col0 = " + std::to_string(name.col0) +
+                          ", columns = " + std::to_string(N));
+  mask.seed = name.seed;
+  mask.stream = name.stream;
+  mask.step = name.step;
+  mask.row0 = name.row0;
+  mask.col0 = name.col0;
+  mask.repeat = name.repeat;
+  mask.period = name.period;
+  return mask;
+}
+
+void register_rng(py::module_& m) {
+  py::class_<Philox>(m, "Philox", kPhiloxDoc, py::is_final())
+      .def(py::init(&make), py::arg("seed"), py::arg("stream") = 0, py::arg("step") = 0, py::arg("row0") = 0,
+           py::arg("col0") = 0, py::arg("repeat") = 1, py::arg("period") = py::none())
+      .def_readonly("seed", &Philox::seed)
+      .def_readonly("stream", &Philox::stream)
+      .def_readonly("step", &Philox::step)
+      .def_readonly("row0", &Philox::row0)
+      .def_readonly("col0", &Philox::col0)
+      .def_readonly("repeat", &Philox::repeat)
+      .def_property_readonly("period", [](const Philox& rng) { return fields(rng)[6]; })
+      .def("next", &next, "The name of the next step's mask.")
+      .def(
+          "at",
+          [](const Philox& rng, const py::object& row0, const py::object& col0) {
+            return make(py::int_(rng.seed), py::int_(rng.stream), py::int_(rng.step), row0, col0, py::int_(rng.repeat),
+                        fields(rng)[6]);
+          },
+          py::arg("row0") = 0, py::arg("col0") = 0, "The same mask, for an array that begins at (row0, col0) of it.")
+      .def(
+          "tied",
+          [](const Philox& rng, const py::object& repeat, const py::object& period) {
+            return make(py::int_(rng.seed), py::int_(rng.stream), py::int_(rng.step), py::int_(rng.row0),
+                        py::int_(rng.col0), repeat, period);
+          },
+          py::arg("repeat") = 1, py::arg("period") = py::none(),
+          "Rows that share a mask: row r of the array draws row (r // repeat) % period.")
+      .def("__eq__",
+           [](const Philox& a, const py::object& b) {
+             return py::isinstance<Philox>(b) && fields(a).equal(fields(b.cast<const Philox&>()));
+           })
+      .def("__hash__", [](const Philox& rng) { return py::hash(fields(rng)); })
+      .def("__repr__", &repr_rng)
+      .def(py::pickle(&fields, [](const py::tuple& f) { return make(f[0], f[1], f[2], f[3], f[4], f[5], f[6]); }));
+}
+
+}  // namespace fusedrop::bind

@@ -1,0 +1,13 @@
+// module: fusedrop._core.
+#include "bind/register.hpp"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() =
+      "Kernels of fusedrop. The public interface is the package fusedrop; this module checks arguments and runs them.";
+  m.attr("__version__") = FUSEDROP_VERSION;
+  fusedrop::bind::register_rng(m);
+  fusedrop::bind::register_linear(m);
+  fusedrop::bind::register_dropout(m);
+  fusedrop::bind::register_activation(m);
+  fusedrop::bind::register_runtime(m);
+}

@@ -1,0 +1,14 @@
+// register: the module's table of contents, one function a topic.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fusedrop::bind {
+
+void register_rng(pybind11::module_& m);      // Philox
+void register_linear(pybind11::module_& m);   // linear_forward, linear_backward, Saved
+void register_dropout(pybind11::module_& m);  // dropout, dropout_mask
+void register_activation(pybind11::module_& m);  // activate, activate_backward, the activations' names
+void register_runtime(pybind11::module_& m);  // instruction sets, threads, CUDA state
+
+}  // namespace fusedrop::bind

@@ -1,0 +1,75 @@
+// args: the plain structs that cross from the bindings to a backend. Strides count elements. Letters as in README.md:
+// M rows, K inputs, N outputs; everything is checked before it gets here.
+#pragma once
+
+#include "core/epilogue.hpp"
+#include "core/mask.hpp"
+
+namespace fusedrop {
+
+enum class Dtype { float32, float64 };
+
+struct Matrix {  // a strided view of the caller's array, read only
+  const void* data = nullptr;
+  i64 row_stride = 0;
+  i64 col_stride = 0;
+};
+
+struct LinearForwardArgs {
+  Dtype dtype;
+  i64 M, N, K;
+  Matrix x;         // [M,K]
+  Matrix w;         // [N,K]
+  const void* b;    // [N] or null
+  i64 b_stride;
+  Matrix residual;  // [M,N] or null data: y = residual + dropout(...)
+  void* y;          // [M,N] C order; holds the partial sums of split K on the way
+  void* z;          // [M,N] C order or null: the pre-activation, for backward
+  Activation activation;
+  bool before;      // dropout before the activation
+  Mask mask;        // of y
+  Mask input_mask;  // of x, on the stream with its top bit flipped
+};
+
+struct LinearBackwardArgs {
+  Dtype dtype;
+  i64 M, N, K;
+  Matrix dy;          // [M,N]
+  Matrix x;           // [M,K]
+  Matrix w;           // [N,K]
+  const void* kept;   // [M,N] C order: y or z as `saved` says, or null
+  Saved saved;
+  void* dx;           // [M,K] C order or null when not wanted
+  void* dw;           // [N,K] C order or null
+  void* db;           // [N] or null
+  Activation activation;
+  bool before;
+  Mask mask;
+  Mask input_mask;
+};
+
+struct DropoutArgs {
+  Dtype dtype;
+  i64 M, N;
+  Matrix x;      // [M,N]
+  void* y;       // [M,N] C order
+  Mask mask;
+  double scale;  // 65536 / (65536 - t), or 1 for the textbook's unscaled form
+};
+
+struct ActivationArgs {  // over n contiguous elements
+  Dtype dtype;
+  i64 n;
+  const void* x;   // pre-activation
+  const void* dy;  // null: y = act(x); else y = dy * act'(x)
+  void* y;
+  Activation activation;
+};
+
+struct DropoutMaskArgs {
+  i64 M, N;
+  bool* keep;  // [M,N] C order
+  Mask mask;
+};
+
+}  // namespace fusedrop

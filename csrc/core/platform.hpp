@@ -1,0 +1,22 @@
+// platform: the few words that differ between a C++ and a CUDA compiler.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// Every function of core/ is FD_FN: inlined always, so an object file compiled for one instruction set exports no
+// copy of it that the linker could hand to a CPU without that instruction set.
+#if defined(__CUDACC__)
+#define FD_FN __host__ __device__ __forceinline__
+#else
+#define FD_FN inline __attribute__((always_inline))
+#endif
+
+namespace fusedrop {
+
+using u16 = std::uint16_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+using i64 = std::int64_t;
+
+}  // namespace fusedrop

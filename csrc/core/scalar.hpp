@@ -1,0 +1,62 @@
+// scalar: the operations that activations are written in, for one float or double. A SIMD pack offers the same
+// names for its lanes (cpu/vec_*.hpp), so one formula serves a CUDA thread, the scalar CPU and every vector width.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#include "core/platform.hpp"
+
+namespace fusedrop {
+
+template <class V>
+struct ScalarOf {
+  using type = typename V::Scalar;
+};
+template <>
+struct ScalarOf<float> {
+  using type = float;
+};
+template <>
+struct ScalarOf<double> {
+  using type = double;
+};
+template <class V>
+using scalar_of = typename ScalarOf<V>::type;
+
+FD_FN float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+FD_FN double fma(double a, double b, double c) { return ::fma(a, b, c); }
+
+// min and max return their second argument when either is NaN, as x86 does: put the value that must survive second.
+FD_FN float min(float a, float b) { return a < b ? a : b; }
+FD_FN double min(double a, double b) { return a < b ? a : b; }
+FD_FN float max(float a, float b) { return a > b ? a : b; }
+FD_FN double max(double a, double b) { return a > b ? a : b; }
+
+FD_FN float abs(float a) { return ::fabsf(a); }
+FD_FN double abs(double a) { return ::fabs(a); }
+FD_FN float copy_sign(float magnitude, float sign) { return ::copysignf(magnitude, sign); }
+FD_FN double copy_sign(double magnitude, double sign) { return ::copysign(magnitude, sign); }
+FD_FN float round_even(float a) { return ::rintf(a); }
+FD_FN double round_even(double a) { return ::rint(a); }
+
+FD_FN bool less_equal(float a, float b) { return a <= b; }
+FD_FN bool less_equal(double a, double b) { return a <= b; }
+FD_FN float select(bool condition, float yes, float no) { return condition ? yes : no; }
+FD_FN double select(bool condition, double yes, double no) { return condition ? yes : no; }
+
+// 2^n for a whole n within the normal exponent range, from the bits of the format.
+FD_FN float pow2(float n) {
+  const u32 bits = static_cast<u32>(static_cast<std::int32_t>(n) + 127) << 23;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+FD_FN double pow2(double n) {
+  const u64 bits = static_cast<u64>(static_cast<i64>(n) + 1023) << 52;
+  double value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+}  // namespace fusedrop

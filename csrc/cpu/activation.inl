@@ -1,0 +1,56 @@
+// activation: y = act(x), or dy * act'(x), for the stand-alone activation layers
+//   x, dy, y: n contiguous elements
+// Numerics  the same structs, hence the same bits, as inside the fused kernel
+#pragma once
+
+#include "core/args.hpp"
+#include "cpu/threads.hpp"
+#include "cpu/vec.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+template <class Act, class V>
+FD_FN V apply(V x, V dy, bool backward) {
+  if (!backward) return Act::forward(x);
+  return Act::backward(dy, Act::keeps == Keeps::output ? Act::forward(x) : x);
+}
+
+template <class Act, class T>
+void apply_range(const ActivationArgs& args, i64 begin, i64 end) {
+  using V = Vec<T>;
+  const T* x = static_cast<const T*>(args.x);
+  const T* dy = static_cast<const T*>(args.dy);
+  T* y = static_cast<T*>(args.y);
+  const bool backward = dy != nullptr;
+  i64 i = begin;
+  for (; i + V::W <= end; i += V::W)
+    apply<Act>(V::load(x + i), V::load(backward ? dy + i : x + i), backward).store(y + i);
+  if (i == end) return;
+  T in[V::W] = {}, g[V::W] = {}, out[V::W];  // the tail goes through a padded pack: the same bits as any other place
+  for (i64 c = 0; c < end - i; ++c) in[c] = x[i + c], g[c] = backward ? dy[i + c] : T(0);
+  apply<Act>(V::load(in), V::load(g), backward).store(out);
+  for (i64 c = 0; c < end - i; ++c) y[i + c] = out[c];
+}
+
+void activation(const ActivationArgs& args) {
+  struct Job {
+    const ActivationArgs& args;
+    int threads;
+  } job{args, threads_for(args.n * 16)};
+  run_threads(
+      job.threads,
+      [](int thread, void* p) {
+        const Job& j = *static_cast<const Job*>(p);
+        const i64 begin = j.args.n * thread / j.threads, end = j.args.n * (thread + 1) / j.threads;
+        with_activation(j.args.activation, [&](auto act) {
+          using Act = decltype(act);
+          j.args.dtype == Dtype::float32 ? apply_range<Act, float>(j.args, begin, end)
+                                         : apply_range<Act, double>(j.args, begin, end);
+        });
+      },
+      &job);
+}
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

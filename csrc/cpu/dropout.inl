@@ -1,0 +1,78 @@
+// dropout: y = keep ? x * scale : 0, and the mask alone, for arrays seen as [M,N]
+//   x [M,N] any strides | y [M,N] | keep [M,N] bool; mask as in linear_forward
+// Work      one Philox call for 8 elements; 8MN bytes for float32
+// Limits    any M, N >= 0; re-entrant; no allocation
+#pragma once
+
+#include "core/args.hpp"
+#include "cpu/pack.hpp"
+#include "cpu/threads.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+constexpr i64 kWordsAtOnce = 32;      // a kilo-column of one row between two visits of the generator
+constexpr i64 kWorkPerElement = 24;   // in multiply-adds, for threads_for
+
+// Calls visit(i, j, cols, words) for pieces of rows that cover rows [begin, end).
+template <class Visit>
+FD_FN void visit_rows(const Keeper& keeper, Range rows, i64 N, Visit visit) {
+  u32 words[kWordsAtOnce + 4];
+  for (i64 i = rows.begin; i < rows.end; ++i)
+    for (i64 j = 0; j < N; j += kWordsAtOnce * kGroup) {
+      const i64 cols = N - j < kWordsAtOnce * kGroup ? N - j : kWordsAtOnce * kGroup;
+      keeper.row(i, j, (cols + kGroup - 1) / kGroup, words);
+      visit(i, j, cols, words);
+    }
+}
+
+template <class T>
+void drop_row(const DropoutArgs& args, i64 i, i64 j, i64 cols, const u32* words) {
+  using V = Vec<T>;
+  const View<T> x = View<T>(args.x).at(i, j);
+  T* y = static_cast<T*>(args.y) + i * args.N + j;
+  const T scale = static_cast<T>(args.scale);
+  i64 c = 0;
+  if (x.cs == 1)
+    for (; c + V::W <= cols; c += V::W)
+      select(V::lanes(words[c / kGroup] >> (c % kGroup)), V::load(x.p + c) * V(scale), V(T(0))).store(y + c);
+  for (; c < cols; ++c) y[c] = (words[c / kGroup] >> (c % kGroup)) & 1 ? x(0, c) * scale : T(0);
+}
+
+template <class Args, void (*rows_of)(const Args&, const Keeper&, Range)>
+void run_over_rows(const Args& args) {
+  struct Job {
+    const Args& args;
+    Keeper keeper;
+    int threads;
+  } job{args, Keeper(args.mask), threads_for(args.M * args.N * kWorkPerElement)};
+  run_threads(
+      job.threads,
+      [](int thread, void* p) {
+        const Job& j = *static_cast<const Job*>(p);
+        const i64 share = (j.args.M + j.threads - 1) / j.threads;
+        const i64 begin = thread * share < j.args.M ? thread * share : j.args.M;
+        const i64 end = begin + share < j.args.M ? begin + share : j.args.M;
+        rows_of(j.args, j.keeper, {begin, end});
+      },
+      &job);
+}
+
+void dropout_rows(const DropoutArgs& args, const Keeper& keeper, Range rows) {
+  visit_rows(keeper, rows, args.N, [&](i64 i, i64 j, i64 cols, const u32* words) {
+    args.dtype == Dtype::float32 ? drop_row<float>(args, i, j, cols, words) : drop_row<double>(args, i, j, cols, words);
+  });
+}
+
+void mask_rows(const DropoutMaskArgs& args, const Keeper& keeper, Range rows) {
+  visit_rows(keeper, rows, args.N, [&](i64 i, i64 j, i64 cols, const u32* words) {
+    bool* keep = args.keep + i * args.N + j;
+    for (i64 c = 0; c < cols; ++c) keep[c] = (words[c / kGroup] >> (c % kGroup)) & 1;
+  });
+}
+
+void dropout(const DropoutArgs& args) { run_over_rows<DropoutArgs, dropout_rows>(args); }
+void dropout_mask(const DropoutMaskArgs& args) { run_over_rows<DropoutMaskArgs, mask_rows>(args); }
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

@@ -1,0 +1,242 @@
+// linear_backward: dz = dy * mask * act', dx = dz w, dw = dzᵀ x, db = sum_i dz
+//   dy [M,N] any strides | x [M,K] | w [N,K] | kept [M,N]: y, z or nothing | dx [M,K] | dw [N,K] | db [N], each or
+//   null the masks of y and of x are drawn again from their names: nothing random is stored
+// Work      4MNK flop for both products; dz is formed in the packing of each, a block at a time, and never stored
+//           whole
+// Tiling    gemm.hpp; dz blocks keep dy's row order in both products, dw reads them by columns
+// Numerics  as forward; db adds rows 0 .. M-1 in order in the operands' type, the same for any thread count
+// Limits    any M, N, K >= 0; no read past the last element; re-entrant; memory from scratch.hpp only
+#pragma once
+
+#include "core/args.hpp"
+#include "cpu/gemm.hpp"
+#include "cpu/scratch.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+// Forms blocks of dz, and db on the way where asked.
+template <class T>
+class GradientPacker {
+ public:
+  using Form = void (*)(const GradientPacker&, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db);
+
+  GradientPacker(const LinearBackwardArgs& args)
+      : args_(args),
+        keeper_(needed_mask(args)),
+        scale_(static_cast<T>(keep_scale(args.mask.threshold))),
+        rescale_(scale_ == T(0) ? T(0) : T(1) / scale_) {
+    form_ =
+        with_activation(args.activation, [](auto act) -> Form { return &GradientPacker::form_block<decltype(act)>; });
+  }
+
+  // dst[r*ld + c] = dz(i + r, j + c), rows padded with zeros to whole strips.
+  // db[c] += the block's column sums, unless null.
+  void form(i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) const {
+    form_(*this, i, rows, j, cols, dst, ld, db);
+  }
+
+ private:
+  // relu's own output tells kept and positive from everything else: reading y costs less than drawing the mask again.
+  static Mask needed_mask(const LinearBackwardArgs& args) {
+    Mask mask = args.mask;
+    if (args.activation == Activation::relu && args.saved == Saved::output) mask.threshold = 0;
+    return mask;
+  }
+
+  template <class Act>
+  static void form_block(const GradientPacker& self, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) {
+    for (i64 r = 0; r < rows; r += 4) {  // four rows of a strip share a generator call
+      const i64 n = minimum(4, rows - r);
+      for (i64 s = 0; s < cols; s += kGroup) {
+        u32 words[4];
+        self.keeper_.strip(i + r, n, j + s, words);
+        self.template form_strip<Act>(i + r, n, j + s, minimum(kGroup, cols - s), words, dst + r * ld + s, ld,
+                                      db == nullptr ? nullptr : db + s);
+      }
+    }
+  }
+
+  template <class Act>
+  FD_FN void form_strip(i64 i, i64 rows, i64 j, i64 cols, const u32* words, T* dst, i64 ld, T* db) const {
+    using V = Vec<T>;
+    T dy_row[kGroup], kept_row[kGroup];
+    const View<T> dy(args_.dy), kept(static_cast<const T*>(args_.kept), args_.N, 1);
+    const V scale(scale_), rescale(rescale_);
+    for (i64 r = 0; r < rows; ++r, dst += ld) {
+      const T* g = strip_row(dy.at(i + r, j), cols, dy_row);
+      const T* s = kept.p == nullptr ? nullptr : strip_row(kept.at(i + r, j), cols, kept_row);
+      for (int c = 0; c < kGroup; c += V::W) {
+        const V saved = s == nullptr ? V(T(0)) : V::load(s + c);
+        V dz = Epilogue<Act>::backward(V::load(g + c), saved, args_.saved, V::lanes(words[r] >> c), scale, rescale,
+                                       args_.before);
+        if (cols < kGroup) dz = select(V::lanes(((u32{1} << cols) - 1) >> c), dz, V(T(0)));
+        dz.store(dst + c);
+        if (db != nullptr) (V::load(db + c) + dz).store(db + c);
+      }
+    }
+  }
+
+  static FD_FN const T* strip_row(View<T> row, i64 cols, T* buffer) {
+    if (row.cs == 1 && cols == kGroup) return row.p;
+    for (i64 c = 0; c < kGroup; ++c) buffer[c] = c < cols ? row(0, c) : T(0);
+    return buffer;
+  }
+
+  const LinearBackwardArgs& args_;
+  Keeper keeper_;
+  T scale_, rescale_;
+  Form form_;
+};
+
+// The sink of both gradients: a plain store, with the mask of x over dx where the layer drops its input.
+template <class T>
+class StoreSink {
+ public:
+  StoreSink(T* c, i64 ld, const Keeper* keeper, u32* words) : c_(c), ld_(ld), keeper_(keeper), words_(words) {}
+  T* c() { return c_; }
+  i64 ld() const { return ld_; }
+
+  void begin_strip(i64 i, i64 rows, i64 j, i64) {
+    strip_row_ = i;
+    strip_col_ = j;
+    if (dropping()) keeper_->strip(i, rows, j, words_);
+  }
+
+  void finish(i64 i, i64 rows, i64 j, i64 cols, T* tile) {
+    constexpr int NR = Tiling<T>::NR;
+    using V = Vec<T>;
+    if (dropping()) {
+      const V scale(static_cast<T>(keep_scale(keeper_->mask().threshold)));
+      for (i64 r = 0; r < rows; ++r) {
+        const u32 word = words_[i + r - strip_row_] >> (j - strip_col_);
+        for (int c = 0; c < NR; c += V::W) {
+          T* p = tile + r * NR + c;
+          select(V::lanes(word >> c), V::load(p) * scale, V(T(0))).store(p);
+        }
+      }
+    }
+    copy_tile(tile, NR, rows, cols, c_ + i * ld_ + j, ld_);
+  }
+
+ private:
+  bool dropping() const { return keeper_ != nullptr && !keeper_->keeps_all(); }
+  T* c_;
+  i64 ld_;
+  const Keeper* keeper_;
+  u32* words_;
+  i64 strip_row_ = 0, strip_col_ = 0;
+};
+
+template <class T>
+struct BackwardJob {
+  const LinearBackwardArgs& args;
+  GradientPacker<T> gradient;
+  Keeper input_keeper;
+  Grid grid;
+  char* memory = nullptr;
+  i64 memory_stride = 0, b_at = 0, words_at = 0;
+  T* db_sums = nullptr;  // [N rounded up to whole strips], shared: each thread adds to its own columns
+
+  explicit BackwardJob(const LinearBackwardArgs& a) : args(a), gradient(a), input_keeper(a.input_mask) {}
+
+  T* a_block(int thread) const { return reinterpret_cast<T*>(memory + thread * memory_stride); }
+  T* b_block(int thread) const { return reinterpret_cast<T*>(memory + thread * memory_stride + b_at); }
+  u32* words(int thread) const { return reinterpret_cast<u32*>(memory + thread * memory_stride + words_at); }
+
+  void allocate(Order order, i64 K) {
+    ScratchLayout layout;
+    constexpr i64 size = static_cast<i64>(sizeof(T));
+    layout.add(a_block_elements<T>(order) * size);
+    b_at = layout.add(b_block_elements<T>(grid.col_chunk, K) * size);
+    words_at = layout.add(keep_room(Tiling<T>::MC > Tiling<T>::KC ? Tiling<T>::MC : Tiling<T>::KC) *
+                          static_cast<i64>(sizeof(u32)));
+    memory_stride = layout.size();
+    const i64 sums_bytes = round_up(args.N, kGroup) * size;
+    memory = static_cast<char*>(scratch(memory_stride * grid.threads() + sums_bytes));
+    db_sums = reinterpret_cast<T*>(memory + memory_stride * grid.threads());
+  }
+
+  // dx [M,K] = dz [M,N] w [N,K]
+  void run_dx(int thread) {
+    const View<T> w(args.w);
+    auto pack_a = [&](i64 i, i64 rows, i64 n, i64 depth, T* dst) {
+      gradient.form(i, rows, n, depth, dst, Tiling<T>::LDA, nullptr);
+    };
+    auto pack_b = [&](i64 n, i64 depth, i64 j, i64 cols, T* dst) {
+      pack_panels<T, Tiling<T>::NR>(w.at(n, j), depth, cols, dst);
+    };
+    StoreSink<T> sink(static_cast<T*>(args.dx), args.K, &input_keeper, words(thread));
+    gemm_rectangle<Order::by_rows>(grid_rows(grid, thread, args.M), grid_cols(grid, thread, args.K), args.N, pack_a,
+                                   pack_b, sink, a_block(thread), b_block(thread));
+  }
+
+  // dw [N,K] = dzᵀ [N,M] x [M,K]; the threads of the first columns of K also sum db.
+  void run_dw(int thread) {
+    const View<T> x(args.x);
+    const Range cols = grid_cols(grid, thread, args.K);
+    bool first_columns = cols.begin == 0;
+    auto pack_a = [&](i64 n, i64 rows, i64 m, i64 depth, T* dst) {
+      gradient.form(m, depth, n, rows, dst, round_up(Tiling<T>::MC, kGroup), first_columns ? db_sums + n : nullptr);
+    };
+    auto pack_b = [&](i64 m, i64 depth, i64 j, i64 width, T* dst) {
+      first_columns = j == 0;  // rows of dz are formed once for every NC columns; only the first time counts for db
+      pack_panels<T, Tiling<T>::NR>(x.at(m, j), depth, width, dst);
+      drop_panels<T, Tiling<T>::NR>(input_keeper, m, depth, j, width, dst, words(thread));
+    };
+    StoreSink<T> sink(static_cast<T*>(args.dw), args.K, nullptr, nullptr);
+    gemm_rectangle<Order::by_cols>(grid_rows(grid, thread, args.N), cols, args.M, pack_a, pack_b, sink, a_block(thread),
+                                   b_block(thread));
+  }
+
+  // db alone, for a layer whose weight is frozen (or has no inputs): dz is formed and forgotten.
+  void run_db(int thread) {
+    const Range mine = grid_rows(grid, thread, args.N);
+    constexpr i64 width = Tiling<T>::MC, depth = 64;
+    for (i64 n = mine.begin; n < mine.end; n += width)
+      for (i64 m = 0; m < args.M; m += depth)
+        gradient.form(m, minimum(depth, args.M - m), n, minimum(width, mine.end - n), a_block(thread),
+                      round_up(width, kGroup), db_sums + n);
+  }
+
+  template <void (BackwardJob::*part)(int)>
+  void run() {
+    run_threads(grid.threads(), [](int thread, void* p) { (static_cast<BackwardJob*>(p)->*part)(thread); }, this);
+  }
+
+  // Costs of packing, in multiply-adds an element: forming dz about 20, copying about 4.
+  void input_gradient() {
+    grid = choose_grid({args.M, args.K, args.N, 20, 4, Tiling<T>::MR, kGroup});
+    allocate(Order::by_rows, args.N);
+    run<&BackwardJob::run_dx>();
+  }
+
+  void weight_gradient() {
+    const bool product = args.dw != nullptr && args.K > 0;
+    grid = choose_grid({args.N, product ? args.K : 1, args.M, 20, 4, kGroup, kGroup});
+    if (!product)
+      grid.rows = grid.threads(), grid.cols = 1,
+      grid.row_chunk = round_up((args.N + grid.rows - 1) / grid.rows, kGroup);
+    allocate(Order::by_cols, args.M);
+    for (i64 n = 0; n < round_up(args.N, kGroup); ++n) db_sums[n] = T(0);
+    if (product)
+      run<&BackwardJob::run_dw>();
+    else
+      run<&BackwardJob::run_db>();
+    if (args.db != nullptr) copy_row(db_sums, args.N, static_cast<T*>(args.db));
+  }
+};
+
+template <class T>
+void linear_backward_typed(const LinearBackwardArgs& args) {
+  BackwardJob<T> job(args);
+  if (args.dx != nullptr) job.input_gradient();
+  if (args.dw != nullptr || args.db != nullptr) job.weight_gradient();
+}
+
+void linear_backward(const LinearBackwardArgs& args) {
+  args.dtype == Dtype::float32 ? linear_backward_typed<float>(args) : linear_backward_typed<double>(args);
+}
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

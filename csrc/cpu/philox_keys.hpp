@@ -1,0 +1,23 @@
+// philox_keys: the ten round keys of a seed as 64-bit lanes, made once per call; only their low halves count.
+#pragma once
+
+#include "core/mask.hpp"
+
+namespace fusedrop {
+
+struct PhiloxKeys {
+  u64 k0[kPhiloxRounds];
+  u64 k1[kPhiloxRounds];
+};
+
+FD_FN PhiloxKeys philox_keys(u64 seed) {
+  PhiloxKeys keys;
+  u32 k0 = static_cast<u32>(seed), k1 = static_cast<u32>(seed >> 32);
+  for (int r = 0; r < kPhiloxRounds; ++r, k0 += kPhiloxWeyl0, k1 += kPhiloxWeyl1) {
+    keys.k0[r] = k0;
+    keys.k1[r] = k1;
+  }
+  return keys;
+}
+
+}  // namespace fusedrop

@@ -1,0 +1,98 @@
+// vec_scalar: one lane, for CPUs without AVX2 and as the plainest form of every kernel. See vec.hpp.
+#pragma once
+
+#include "core/scalar.hpp"
+#include "cpu/philox_keys.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+template <class T>
+struct Vec {
+  using Scalar = T;
+  using LaneMask = bool;
+  static constexpr int W = 1;
+  T v;
+  Vec() = default;
+  FD_FN explicit Vec(T value) : v(value) {}
+  static FD_FN Vec load(const T* p) { return Vec(*p); }
+  FD_FN void store(T* p) const { *p = v; }
+  static FD_FN LaneMask lanes(u32 bits) { return bits & 1; }
+};
+
+template <class T>
+FD_FN Vec<T> operator+(Vec<T> a, Vec<T> b) {
+  return Vec<T>(a.v + b.v);
+}
+template <class T>
+FD_FN Vec<T> operator-(Vec<T> a, Vec<T> b) {
+  return Vec<T>(a.v - b.v);
+}
+template <class T>
+FD_FN Vec<T> operator*(Vec<T> a, Vec<T> b) {
+  return Vec<T>(a.v * b.v);
+}
+template <class T>
+FD_FN Vec<T> operator/(Vec<T> a, Vec<T> b) {
+  return Vec<T>(a.v / b.v);
+}
+template <class T>
+FD_FN Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
+  return Vec<T>(fusedrop::fma(a.v, b.v, c.v));
+}
+template <class T>
+FD_FN Vec<T> min(Vec<T> a, Vec<T> b) {
+  return Vec<T>(fusedrop::min(a.v, b.v));
+}
+template <class T>
+FD_FN Vec<T> max(Vec<T> a, Vec<T> b) {
+  return Vec<T>(fusedrop::max(a.v, b.v));
+}
+template <class T>
+FD_FN Vec<T> abs(Vec<T> a) {
+  return Vec<T>(fusedrop::abs(a.v));
+}
+template <class T>
+FD_FN Vec<T> copy_sign(Vec<T> a, Vec<T> s) {
+  return Vec<T>(fusedrop::copy_sign(a.v, s.v));
+}
+template <class T>
+FD_FN Vec<T> round_even(Vec<T> a) {
+  return Vec<T>(fusedrop::round_even(a.v));
+}
+template <class T>
+FD_FN Vec<T> pow2(Vec<T> n) {
+  return Vec<T>(fusedrop::pow2(n.v));
+}
+template <class T>
+FD_FN bool less_equal(Vec<T> a, Vec<T> b) {
+  return a.v <= b.v;
+}
+template <class T>
+FD_FN Vec<T> select(bool m, Vec<T> a, Vec<T> b) {
+  return m ? a : b;
+}
+
+// The product of a matrix multiplication. x86-64's floor has no fma instruction and libm's costs 20 times more, so
+// the scalar build rounds twice here; the error bound counts it. Targets whose floor has fma get the same bits as
+// AVX2 and AVX-512.
+template <class T>
+FD_FN Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+template <class T>
+FD_FN void transpose(const T* src, i64, T* dst, i64) {
+  *dst = *src;
+}
+
+FD_FN void keep_words4(const PhiloxKeys&, const Mask& mask, const u32* rows, const u32* blocks, u32* out) {
+  for (int g = 0; g < 4; ++g) out[g] = keep_word(mask, rows[g], blocks[g]);
+}
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

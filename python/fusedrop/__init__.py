@@ -1,0 +1,82 @@
+"""fusedrop: linear layers with the dropout inside.
+
+    y = dropout(activation(x wᵀ + b))
+
+in one kernel, forward and backward. A mask is never stored and never drawn from hidden state: it is a pure function
+of (seed, stream, step, row, col), the same bits in every kernel, thread count, batch split and instruction set.
+
+Functions       linear, linear_forward, linear_backward, dropout, dropout_mask, activate, activate_backward
+Layers          Linear, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, Flatten, Sequential
+Training        softmax_cross_entropy, SGD, Adam
+Specification   fusedrop.reference, in float64 NumPy
+"""
+
+import os as _os
+
+from fusedrop import reference
+from fusedrop._core import (
+    Philox,
+    Saved,
+    __version__,
+    activations,
+    available_isas,
+    get_num_threads,
+    isa,
+    set_num_threads,
+    use_isa,
+)
+from fusedrop.functions import (
+    activate,
+    activate_backward,
+    dropout,
+    dropout_mask,
+    linear,
+    linear_backward,
+    linear_forward,
+)
+from fusedrop.layers import Layer, Linear, Parameter
+from fusedrop.losses import softmax_cross_entropy
+from fusedrop.network import Sequential
+from fusedrop.optim import SGD, Adam
+from fusedrop.simple_layers import GELU, Activation, Dropout, Flatten, ReLU, Sigmoid, SiLU, Tanh
+
+__all__ = [
+    "GELU",
+    "SGD",
+    "Activation",
+    "Adam",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "Linear",
+    "Parameter",
+    "Philox",
+    "ReLU",
+    "Saved",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
+    "__version__",
+    "activate",
+    "activate_backward",
+    "activations",
+    "available_isas",
+    "dropout",
+    "dropout_mask",
+    "get_num_threads",
+    "isa",
+    "linear",
+    "linear_backward",
+    "linear_forward",
+    "reference",
+    "set_num_threads",
+    "softmax_cross_entropy",
+    "use_isa",
+]
+
+if _os.environ.get("FUSEDROP_ISA"):
+    try:
+        use_isa(_os.environ["FUSEDROP_ISA"])
+    except ValueError as error:
+        raise ImportError(f"FUSEDROP_ISA: {error}") from None

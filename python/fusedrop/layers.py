@@ -1,0 +1,243 @@
+"""Layers: they hold parameters, gradients and the step counter, and leave the arithmetic to the functions.
+
+Every layer has forward(x, train=True), backward(dy) for its last forward call, `params` and `grads` (dictionaries
+of arrays),
+and parameters() for an optimiser. layer(x) is layer.forward(x). Gradients are overwritten by each backward call,
+in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fusedrop import functions
+from fusedrop.naming import MaskName
+
+RELU_LIKE = ("relu", "gelu", "gelu_tanh", "silu")
+
+
+class Parameter:
+    """A named view of a layer's parameter and its gradient; reads the layer each time, so it never goes stale."""
+
+    __slots__ = ("_key", "_layer", "name")
+
+    def __init__(self, layer: Layer, key: str, name: str):
+        self._layer, self._key, self.name = layer, key, name
+
+    @property
+    def value(self) -> np.ndarray:
+        """The layer's own array: change it in place."""
+        return self._layer.params[self._key]
+
+    @property
+    def grad(self) -> np.ndarray:
+        """What the last backward call wrote, the shape of `value`."""
+        return self._layer.grads[self._key]
+
+    def under(self, prefix: str) -> Parameter:
+        """The same parameter, named prefix.name: how a network names its layers' parameters."""
+        return Parameter(self._layer, self._key, f"{prefix}.{self.name}")
+
+    def __repr__(self):
+        return f"Parameter({self.name}, shape={self.value.shape}, dtype={self.value.dtype})"
+
+
+class Layer:
+    """What all layers share."""
+
+    params: dict[str, np.ndarray]
+    grads: dict[str, np.ndarray]
+
+    def __init__(self):
+        self.params, self.grads = {}, {}
+
+    def forward(self, x, train=True):
+        raise NotImplementedError
+
+    def backward(self, dy, input_grad=True):
+        raise NotImplementedError
+
+    def __call__(self, x, train=True):
+        return self.forward(x, train)
+
+    def parameters(self) -> list[Parameter]:
+        """The layer's parameters with their gradients, for an optimiser or a loop of your own."""
+        return [Parameter(self, key, key) for key in self.params]
+
+    def leaves(self) -> Iterator[Layer]:
+        """This layer, or the layers it is made of."""
+        yield self
+
+    def _require_forward(self, saved):
+        if saved is None:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward call first")
+        return saved
+
+
+class Linear(Layer):
+    """y = dropout(activation(x wᵀ + b)), fused.
+
+    Args:
+        in_features, out_features: K and N.
+        bias: False for a layer without b.
+        activation: identity, relu, gelu, gelu_tanh, silu, tanh or sigmoid.
+        dropout: probability of dropping an output while training; `layer.dropout = 0.3` sets it on the live layer.
+        dropout_before_activation: y = activation(dropout(x wᵀ + b)).
+        input_dropout: probability of dropping an input while training, inside the matmul.
+        granularity: "element", or "unit" for one decision per output and call.
+        dtype: float32 or float64.
+        init: "he" (std sqrt(2 / K)), "xavier" (std sqrt(2 / (K + N))), a number (the std itself), or None: "he"
+            for relu and its kin, std 1 / sqrt(K) for the others. Weights are normal, biases 0.
+        seed, stream: name the masks, and the seed draws the weights; see `MaskName`.
+
+    params: "weight" [N, K], "bias" [N]. grads: the same keys. Changing params in place, or replacing an array by
+    one of its shape, takes effect at the next call: nothing derived from them is kept.
+
+    Raises:
+        TypeError, ValueError: naming the argument and both sides.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        activation: str = "identity",
+        dropout: float = 0.0,
+        dropout_before_activation: bool = False,
+        input_dropout: float = 0.0,
+        granularity: str = "element",
+        dtype: Any = "float32",
+        init: str | float | None = None,
+        seed: int | None = None,
+        stream: int | None = None,
+    ):
+        self.in_features = _size(in_features, "in_features")
+        self.out_features = _size(out_features, "out_features")
+        self.bias, self.activation, self.granularity = bias, activation, granularity
+        self.dropout_before_activation = dropout_before_activation
+        self.dtype = _floating(dtype)
+        self.dropout, self.input_dropout = dropout, input_dropout
+        self.mask_name = MaskName(seed, stream)
+        self._std = _initial_std(init, activation, self.in_features, self.out_features)
+        self._params: dict[str, np.ndarray] | None = None
+        self._grads: dict[str, np.ndarray] | None = None
+        self._saved = None
+        self._check()
+
+    def _check(self):
+        """Wrong options fail here, not at the first batch: the functions check them on an empty batch."""
+        empty = np.empty((0, 0), self.dtype)
+        functions.linear(
+            empty,
+            empty,
+            activation=self.activation,
+            dropout_before_activation=self.dropout_before_activation,
+            granularity=self.granularity,
+        )
+
+    @property
+    def dropout(self) -> float:
+        """Probability of dropping an output while training; may be set between any two calls."""
+        return self._dropout
+
+    @dropout.setter
+    def dropout(self, p: float):
+        self._dropout = _probability(p, "dropout")
+
+    @property
+    def input_dropout(self) -> float:
+        """Probability of dropping an input while training."""
+        return self._input_dropout
+
+    @input_dropout.setter
+    def input_dropout(self, p: float):
+        self._input_dropout = _probability(p, "input_dropout")
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """{"weight": [N, K], "bias": [N]}; drawn at the first use, when a network has given the layer its place."""
+        if self._params is None:
+            draw = self.mask_name.weight_generator().standard_normal
+            weight = draw((self.out_features, self.in_features), np.float64) * self._std
+            self._params = {"weight": weight.astype(self.dtype)}
+            if self.bias:
+                self._params["bias"] = np.zeros(self.out_features, self.dtype)
+        return self._params
+
+    @property
+    def grads(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """The gradients of the last backward call, under the keys of `params`."""
+        if self._grads is None:
+            self._grads = {key: np.zeros_like(value) for key, value in self.params.items()}
+        return self._grads
+
+    def forward(self, x, train=True, *, residual=None):
+        """y [M, N] of x [M, K], plus `residual` [M, N] if given; train=False: no masks, no scale."""
+        y, self._saved = functions.linear_forward(
+            x,
+            self.params["weight"],
+            self.params.get("bias"),
+            activation=self.activation,
+            p=self._dropout if train else 0.0,
+            rng=self.mask_name.rng,
+            dropout_before_activation=self.dropout_before_activation,
+            input_p=self._input_dropout if train else 0.0,
+            residual=residual,
+            granularity=self.granularity,
+        )
+        if train:
+            self.mask_name.advance()
+        return y
+
+    def backward(self, dy, input_grad=True):
+        """dx [M, K] (None where input_grad is False) for dy [M, N]; fills `grads`. A residual's gradient is dy."""
+        saved, grads = self._require_forward(self._saved), self.grads
+        dw, db = grads["weight"], grads.get("bias", False)
+        return functions.linear_backward(dy, saved, dx=input_grad, dw=dw, db=db)[0]
+
+    def __repr__(self):
+        options = f", activation={self.activation!r}" if self.activation != "identity" else ""
+        options += f", dropout={self.dropout}" if self.dropout else ""
+        options += f", input_dropout={self.input_dropout}" if self.input_dropout else ""
+        return f"Linear({self.in_features}, {self.out_features}{options})"
+
+
+def _size(value, name):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer >= 0; got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be an integer >= 0; got {value!r}")
+    return int(value)
+
+
+def _floating(dtype):
+    dtype = np.dtype(dtype)
+    if dtype not in (np.dtype("float32"), np.dtype("float64")):
+        raise TypeError(f"dtype must be float32 or float64; got {dtype}")
+    return dtype
+
+
+def _probability(p, name):
+    if isinstance(p, (bool, np.bool_)) or not isinstance(p, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{name} must be a number in [0, 1]; got {p!r}")
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name} must be in [0, 1]; got {p!r}")
+    return float(p)
+
+
+def _initial_std(init, activation, fan_in, fan_out):
+    if init is None:
+        init = "he" if activation in RELU_LIKE else 1 / math.sqrt(max(fan_in, 1))
+    if init == "he":
+        return math.sqrt(2 / max(fan_in, 1))
+    if init == "xavier":
+        return math.sqrt(2 / max(fan_in + fan_out, 1))
+    if isinstance(init, bool) or not isinstance(init, (int, float, np.floating)) or not init >= 0:
+        raise ValueError(f"init must be 'he', 'xavier', a standard deviation >= 0 or None; got {init!r}")
+    return float(init)

@@ -1,0 +1,67 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def softmax_cross_entropy(logits, labels):
+    """Mean over the rows of -Σ_j t_ij log softmax(z_i)_j, and its gradient by the logits.
+
+    Args:
+        logits: z [M, N], float32 or float64.
+        labels: classes [M], integers in [0, N); or probabilities t [M, N] (one-hot among them), rows summing to 1.
+
+    Returns:
+        (loss, dlogits): a float, and (softmax(z) - t) / M as an array like logits. M = 0 gives 0.0.
+
+    Raises:
+        TypeError, ValueError: naming the argument and both sides.
+    """
+    _check_logits(logits)
+    m, n = logits.shape
+    target = _target_rows(labels, m, n, logits.dtype)
+    if m == 0:
+        return 0.0, np.zeros_like(logits)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    probabilities = np.exp(shifted)
+    total = probabilities.sum(axis=1, keepdims=True)
+    probabilities /= total
+    rows = np.arange(m)
+    if target.ndim == 1:
+        log_likelihood = shifted[rows, target] - np.log(total[:, 0])
+        probabilities[rows, target] -= 1
+    else:
+        log_likelihood = (target * (shifted - np.log(total))).sum(axis=1)
+        probabilities -= target
+    probabilities /= m
+    return -float(log_likelihood.mean(dtype=np.float64)), probabilities
+
+
+def _check_logits(logits):
+    if not isinstance(logits, np.ndarray) or logits.dtype not in (np.float32, np.float64):
+        got = getattr(logits, "dtype", type(logits).__name__)
+        raise TypeError(f"logits must be a NumPy array of float32 or float64; got {got}")
+    if logits.ndim != 2 or (logits.shape[1] == 0 and logits.shape[0] > 0):
+        raise ValueError(f"logits must be [M, N] with N >= 1; got {list(logits.shape)}")
+
+
+def _target_rows(labels, m, n, dtype):
+    """labels as integers [M] or as rows of probabilities [M, N]."""
+    labels = np.asarray(labels)
+    if labels.ndim == 1:
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"labels [M] must be integers; got {labels.dtype}")
+        if len(labels) != m:
+            raise ValueError(f"labels must be [M] = [{m}] to match logits [{m}, {n}]; got [{len(labels)}]")
+        if m and not (labels.min() >= 0 and labels.max() < n):
+            raise ValueError(
+                f"labels must be in [0, {n}) to match logits [{m}, {n}]; got {labels.min()} to {labels.max()}"
+            )
+        return labels
+    if labels.shape != (m, n):
+        got = list(labels.shape)
+        raise ValueError(f"labels must be [M] = [{m}] or [M, N] = [{m}, {n}] to match logits; got {got}")
+    if m and not np.allclose(labels.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(f"labels [M, N] must have rows that sum to 1; got {labels.sum(axis=1)[:3]}...")
+    return labels.astype(dtype, copy=False)

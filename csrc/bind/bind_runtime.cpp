@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
+#include <chrono>
 #include <string>
 
 #include "bind/register.hpp"
@@ -30,6 +32,31 @@ void set_num_threads(const py::object& threads) {
   cpu::set_num_threads(static_cast<int>(n));
 }
 
+// GFLOP/s of all threads in use, for about `seconds`: the benchmarks' yardstick.
+double fma_peak(const std::string& dtype, double seconds) {
+  struct Burst {
+    Dtype dtype;
+    i64 rounds;
+    std::atomic<i64> flop{0};
+  } burst{dtype == "float64" ? Dtype::float64 : Dtype::float32, 100'000};
+  const auto run = [&] {
+    burst.flop = 0;
+    const auto start = std::chrono::steady_clock::now();
+    cpu::run_threads(
+        cpu::get_num_threads(),
+        [](int, void* p) {
+          Burst& b = *static_cast<Burst*>(p);
+          b.flop += cpu::backend().fma_burst(b.dtype, b.rounds);
+        },
+        &burst);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  py::gil_scoped_release release;
+  burst.rounds = static_cast<i64>(static_cast<double>(burst.rounds) * seconds / run()) + 1;
+  const double elapsed = run();
+  return static_cast<double>(burst.flop) / elapsed * 1e-9;
+}
+
 }  // namespace
 
 void register_runtime(py::module_& m) {
@@ -38,6 +65,7 @@ void register_runtime(py::module_& m) {
   m.def("use_isa", &use_isa, py::arg("name"));
   m.def("get_num_threads", &cpu::get_num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
+  m.def("fma_peak", &fma_peak, py::arg("dtype"), py::arg("seconds"));
   m.def("cuda_state", [] { return "not built with CUDA"; });
 }
 

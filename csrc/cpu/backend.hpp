@@ -12,6 +12,7 @@ struct Backend {
   void (*dropout)(const DropoutArgs&);
   void (*dropout_mask)(const DropoutMaskArgs&);
   void (*activation)(const ActivationArgs&);
+  i64 (*fma_burst)(Dtype, i64 rounds);  // returns its floating-point operations
 };
 
 }  // namespace fusedrop::cpu

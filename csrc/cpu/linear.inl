@@ -5,8 +5,9 @@
 #include "cpu/dropout.inl"
 #include "cpu/linear_backward.inl"
 #include "cpu/linear_forward.inl"
+#include "cpu/peak.inl"
 
 namespace fusedrop::cpu::FD_ISA {
 extern const Backend backend;
-const Backend backend = {FD_ISA_NAME, linear_forward, linear_backward, dropout, dropout_mask, activation};
+const Backend backend = {FD_ISA_NAME, linear_forward, linear_backward, dropout, dropout_mask, activation, fma_burst};
 }  // namespace fusedrop::cpu::FD_ISA

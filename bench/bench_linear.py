@@ -1,0 +1,173 @@
+"""Fused linear + relu + dropout against bare matmuls and whole layers of other libraries.
+
+    python bench/bench_linear.py [--shapes 256x784x256,...] [--peers numpy,torch,torch.compile,jax] [--dtype float32]
+                                 [--threads N] [--activations] [--json FILE] [--plot FILE]
+
+Results are checked first. Then all candidates are timed interleaved in this process: medians, ratios within the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import fusedrop as fd
+import numpy as np
+from fusedrop import reference
+from harness import geometric_mean, interleaved, machine, measured_peak, write_json
+from peers import PEERS, Fusedrop, Problem, installed
+
+SHAPES = [
+    "64x128x64",
+    "128x512x512",
+    "256x256x256",
+    "256x784x256",
+    "512x4096x1024",
+    "1024x1024x1024",
+    "2048x2048x2048",
+    "4096x1024x1024",
+    "60000x784x256",
+    "8x1024x1024",
+    "257x785x259",
+]
+SIX = [*SHAPES[1:6], "4096x1024x1024"]  # of the geometric means: from 128x512x512 up
+
+
+def check(problem: Problem, peers: dict[str, object]) -> None:
+    """Our y, dx, dw, db against the float64 reference and every bare matmul against x wᵀ, by the same error bound."""
+    q, eps = problem, np.finfo(problem.dtype).eps
+    rng, options = fd.Philox(seed=1), {"activation": q.activation, "p": q.p}
+    rows = slice(0, min(q.M, 512))  # of a tall problem, its first rows: dw and db are checked on a problem of that size
+    x, dy = q.x[rows], q.dy[rows]
+    y, saved = fd.linear_forward(x, q.w, q.b, rng=rng, **options)
+    want, want_saved = reference.linear_forward(x, q.w, q.b, rng=rng, **options)
+    size = np.abs(x) @ np.abs(q.w).T + np.abs(q.b)
+    _within(y, want, 3 * q.K * eps * size + 1e-30, "y")
+    for peer in peers.values():
+        if hasattr(peer, "matmul"):
+            _within(
+                peer.matmul()[rows], x.astype(float) @ q.w.T.astype(float), 3 * q.K * eps * size, f"{peer.name} matmul"
+            )
+    dz = np.abs(reference.pre_activation_gradient(dy, want_saved))
+    # the sign of z, hence relu's gradient, may differ where |z| is within its own error: allow for those elements
+    doubt = np.abs(dy) * 2 * (np.abs(want_saved.z) <= 3 * q.K * eps * size)
+    bounds = (
+        3 * q.N * eps * (dz @ np.abs(q.w)) + doubt @ np.abs(q.w),
+        3 * len(x) * eps * (dz.T @ np.abs(x)) + doubt.T @ np.abs(x),
+        3 * len(x) * eps * dz.sum(0) + doubt.sum(0),
+    )
+    wanted = reference.linear_backward(dy, want_saved)
+    for name, got, want_g, bound in zip(("dx", "dw", "db"), fd.linear_backward(dy, saved), wanted, bounds, strict=True):
+        _within(got, want_g, bound + 1e-30, name)
+
+
+def _within(got, want, bound, what):
+    if not (np.abs(got - want) <= bound).all():
+        sys.exit(f"wrong result, nothing timed: {what} is off by {(np.abs(got - want) - bound).max():.3g}")
+
+
+def measure(problem: Problem, peers: dict[str, object]) -> dict[str, float]:
+    """Median microseconds of every candidate, named "library: what"."""
+    ours = Fusedrop(problem)
+    candidates = {
+        "fusedrop: forward": ours.forward,
+        "fusedrop: forward p=0": lambda: ours.forward(p=0.0),
+        "fusedrop: forward+backward": ours.forward_backward,
+    }
+    labels = {
+        "matmul": "matmul",
+        "three_matmuls": "3 matmuls",
+        "forward": "forward",
+        "forward_backward": "forward+backward",
+    }
+    for peer in peers.values():
+        for method, label in labels.items():
+            if hasattr(peer, method):
+                candidates[f"{peer.name}: {label}"] = getattr(peer, method)
+    return {name: seconds * 1e6 for name, seconds in interleaved(candidates).items()}
+
+
+def ratios(times: dict[str, float]) -> dict[str, float]:
+    """What the claims are about; below 1 is faster than the best bare matmul, "x / ours" above 1 is faster than x."""
+    found = {"p=.5 / p=0": times["fusedrop: forward"] / times["fusedrop: forward p=0"]}
+    for label, ours in (("matmul", "forward"), ("3 matmuls", "forward+backward")):
+        bare = [t for name, t in times.items() if name.endswith(f": {label}")]
+        if bare:
+            found[f"{ours} / best {label}"] = times[f"fusedrop: {ours}"] / min(bare)
+    for name, t in times.items():
+        library, what = name.split(": ")
+        if library != "fusedrop" and what.startswith("forward"):
+            found[f"{library} {what} / ours"] = t / times[f"fusedrop: {what}"]
+    return found
+
+
+def report(problem: Problem, times: dict[str, float], found: dict[str, float], peak: float) -> None:
+    shape = f"{problem.M}x{problem.K}x{problem.N}"
+    size = np.dtype(problem.dtype).itemsize
+    moved = size * (problem.M * problem.K + problem.N * problem.K + problem.M * problem.N)
+    print(f"\n{shape} {problem.dtype}: {problem.flop / 1e6:.1f} Mflop and {moved / 1e6:.2f} MB a matmul")
+    for name, t in times.items():
+        flop = problem.flop * (3 if "3 matmuls" in name or "backward" in name else 1)
+        rate = flop / t * 1e-3
+        print(f"  {name:34s} {t:10.1f} us {rate:7.1f} GFLOP/s {100 * rate / peak:5.1f} % of peak")
+    print("  " + "   ".join(f"{name} {value:.3f}" for name, value in found.items()))
+
+
+def summarise(rows: list[dict]) -> dict[str, float]:
+    """Geometric means over the six shapes (those of them that were run)."""
+    six = [row["ratios"] for row in rows if row["shape"] in SIX and row["activation"] == "relu"]
+    names = [name for name in (six[0] if six else {}) if all(name in row for row in six)]
+    summary = {f"geomean {name}": geometric_mean([row[name] for row in six]) for name in names}
+    for name in names:
+        if name.startswith("forward /"):
+            summary[f"worst {name}"] = max(row[name] for row in six)
+    return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", default=",".join(SHAPES), help="M x K x N, separated by commas")
+    parser.add_argument("--peers", default=",".join(PEERS), help="of " + ", ".join(PEERS))
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--activations", action="store_true", help="every activation, not relu alone")
+    parser.add_argument("--json", help="write the figures there")
+    parser.add_argument("--plot", help="write the picture of ratios there")
+    options = parser.parse_args()
+    fd.set_num_threads(options.threads)
+    present, absent = installed([name for name in options.peers.split(",") if name])
+    print(" ".join(f"{key}={value}" for key, value in machine().items()))
+    print(
+        f"peers: {', '.join(present) or 'none'}" + (f"; absent (not installed): {', '.join(absent)}" if absent else "")
+    )
+    peak = measured_peak(options.dtype)
+    print(f"measured peak: {peak:.1f} GFLOP/s")
+    rows = []
+    for shape in options.shapes.split(","):
+        for activation in fd.activations if options.activations else ("relu",):
+            M, K, N = (int(size) for size in shape.split("x"))
+            problem = Problem(M, K, N, options.dtype, activation=activation)
+            peers = {name: PEERS[name](problem) for name in (present if activation == "relu" else [])}
+            check(problem, peers)
+            times = measure(problem, peers)
+            row = {
+                "shape": shape,
+                "dtype": options.dtype,
+                "activation": activation,
+                "us": times,
+                "ratios": ratios(times),
+            }
+            rows.append(row)
+            report(problem, times, row["ratios"], peak)
+    summary = summarise(rows)
+    print("\n" + "\n".join(f"{name:44s} {value:.3f}" for name, value in summary.items()))
+    if options.json:
+        write_json(options.json, peak_gflops=peak, absent=absent, rows=rows, summary=summary)
+    if options.plot:
+        from plot_linear import plot
+
+        plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Timing that survives a shared machine: candidates interleaved in one process, medians, ratios.
+
+Thread pools of different libraries spin for about a millisecond after a call and would disturb the next candidate, so
+each sample begins with untimed calls of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fusedrop as fd
+import numpy as np
+
+SAMPLE_SECONDS = 0.02  # at least this long, so that the clock and a call's noise do not count
+WARM_SECONDS = 0.004  # longer than a foreign pool spins
+
+
+def seconds_of(call: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls
+
+
+def interleaved(candidates: dict[str, Callable[[], object]], rounds: int = 9) -> dict[str, float]:
+    """Median seconds a call for each candidate; every round times all of them once, in a rotating order."""
+    calls = {}
+    for name, call in candidates.items():
+        call()
+        calls[name] = max(1, round(SAMPLE_SECONDS / max(seconds_of(call, 1), 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for index in range(rounds):
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            warm_until = time.perf_counter() + WARM_SECONDS
+            while time.perf_counter() < warm_until:
+                candidates[name]()
+            samples[name].append(seconds_of(candidates[name], calls[name]))
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def measured_peak(dtype: str = "float32") -> float:
+    """GFLOP/s of independent fused multiply-adds in registers, on all threads in use, best of five."""
+    return max(fd._core.fma_peak(dtype, 0.05) for _ in range(5))
+
+
+def machine() -> dict[str, str | int | float]:
+    """What a figure depends on: CPU, instruction set, threads, versions, date, and how busy the machine was before."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in _proc_cpuinfo() if line.startswith("model name")),
+        platform.processor(),
+    )
+    return {
+        "cpu": cpu,
+        "isa": fd.isa(),
+        "threads": fd.get_num_threads(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "fusedrop": fd.__version__,
+        "load": os.getloadavg()[0],
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _proc_cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def geometric_mean(values: list[float]) -> float:
+    return statistics.geometric_mean(values) if values else float("nan")
+
+
+def write_json(path: str | Path, **content: object) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps({"machine": machine(), **content}, indent=1) + "\n")
+    print(f"wrote {path}")

@@ -1,0 +1,161 @@
+"""The mutants: one wrong line each, and the tests that must notice it.
+
+A mutant that survives is a gap in the tests. `killer` is a pytest selection; "build" means that the compiler refuses.
+"""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    killer: str
+
+
+MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
+SPECIAL, EXACT, LAYERS = "tests/test_special_values.py", "tests/test_exactness.py", "tests/test_layers.py"
+
+MUTANTS = [
+    Mutant(
+        "nine Philox rounds",
+        "csrc/core/philox.hpp",
+        "kPhiloxRounds = 10",
+        "kPhiloxRounds = 9",
+        "build",
+    ),
+    Mutant(
+        "> for >= (scalar)",
+        "csrc/core/mask.hpp",
+        "& 0xffff) >= threshold",
+        "& 0xffff) > threshold",
+        f"{MASKS} -k scalar",
+    ),
+    Mutant(
+        "> for >= (avx512)",
+        "csrc/cpu/vec_avx512.hpp",
+        "_mm512_cmpge_epu16_mask",
+        "_mm512_cmpgt_epu16_mask",
+        f"{MASKS} -k avx512",
+    ),
+    Mutant(
+        "kept and dropped swapped below the threshold (avx2)",
+        "csrc/cpu/vec_avx2.hpp",
+        "_mm256_max_epu16(word, threshold)",
+        "_mm256_min_epu16(word, threshold)",
+        f"{MASKS} -k avx2",
+    ),
+    Mutant(
+        "mask keyed on the block instead of the row",
+        "csrc/cpu/keep.hpp",
+        "static_cast<u64>(i + r + g)",
+        "static_cast<u64>(r + g)",
+        f"{VALUES} {MASKS}",
+    ),
+    Mutant(
+        "misaligned origins join the wrong way round",
+        "csrc/cpu/keep.hpp",
+        "(left >> shift) | (right << (kGroup - shift))",
+        "(right >> shift) | (left << (kGroup - shift))",
+        f"{MASKS} -k shards",
+    ),
+    Mutant(
+        "input mask on the output's stream",
+        "csrc/bind/bind_linear.cpp",
+        "args.input_mask.stream ^= kInputStream;",
+        "",
+        f"{MASKS} -k flipped",
+    ),
+    Mutant(
+        "backward draws the next step's mask",
+        "csrc/bind/bind_linear.cpp",
+        "args.mask = saved.mask;",
+        "args.mask = saved.mask; ++args.mask.step;",
+        f"{VALUES} {MASKS}",
+    ),
+    Mutant(
+        "scale off by one part in 65536",
+        "csrc/core/mask.hpp",
+        "static_cast<double>(kThresholdAll - threshold)",
+        "static_cast<double>(kThresholdAll + 1 - threshold)",
+        VALUES,
+    ),
+    Mutant(
+        "dropped elements multiplied by zero",
+        "csrc/core/epilogue.hpp",
+        "return select(keep, Act::forward(z) * scale, zero);",
+        "return Act::forward(z) * select(keep, scale, zero);",
+        SPECIAL,
+    ),
+    Mutant(
+        "relu loses NaN",
+        "csrc/core/activations.hpp",
+        "return max(V(scalar_of<V>(0)), z);",
+        "return max(z, V(scalar_of<V>(0)));",
+        SPECIAL,
+    ),
+    Mutant(
+        "gelu's density a little off",
+        "csrc/core/activations.hpp",
+        "0.3989422804014327",
+        "0.39895",
+        f"{VALUES} -k gelu",
+    ),
+    Mutant(
+        "exp two terms short",
+        "csrc/core/math.hpp",
+        "static constexpr int degree = 7;",
+        "static constexpr int degree = 5;",
+        f"{VALUES} -k 'sigmoid or silu or tanh'",
+    ),
+    Mutant(
+        "partial sums of a split K forgotten",
+        "csrc/cpu/gemm.hpp",
+        "panels, tile, !first);",
+        "panels, tile, false);",
+        VALUES,
+    ),
+    Mutant(
+        "the last column of a panel is not zeroed but read",
+        "csrc/cpu/pack.hpp",
+        "const i64 n = cols - j < NR ? cols - j : NR;",
+        "const i64 n = NR;",
+        f"{SPECIAL} {VALUES}",
+    ),
+    Mutant(
+        "db counted once for every block of columns",
+        "csrc/cpu/linear_backward.inl",
+        "first_columns = j == 0;",
+        "first_columns = true;",
+        f"{VALUES} {EXACT}",
+    ),
+    Mutant(
+        "one scratch buffer for all threads",
+        "csrc/cpu/scratch.cpp",
+        "thread_local Buffer buffer;",
+        "Buffer buffer;",
+        f"{EXACT} -k python_threads",
+    ),
+    Mutant(
+        "a forked child inherits a dead thread pool",
+        "csrc/cpu/threads.cpp",
+        "omp_pause_resource_all(omp_pause_hard);",
+        "",
+        f"{EXACT} -k forked",
+    ),
+    Mutant(
+        "a layer repeats one mask",
+        "python/fusedrop/naming.py",
+        "self.rng = self.rng.next()",
+        "pass",
+        LAYERS,
+    ),
+    Mutant(
+        "a network gives all layers one stream",
+        "python/fusedrop/network.py",
+        "else next(free))",
+        "else 0)",
+        LAYERS,
+    ),
+]

@@ -1,0 +1,125 @@
+"""What this installation is and whether it computes what the specification says.
+
+The self-test runs a layer with dropout, forward and backward, on every instruction set this CPU
+has, and compares with ``fusedrop.reference``: masks bit for bit, values within the rounding bound
+C * K * eps * sum |x| |w| of a sum of K products.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import numpy as np
+
+import fusedrop as fd
+from fusedrop import _core, reference
+
+M, K, N = 37, 61, 45  # no multiples of any vector or tile: every tail is taken
+P = 0.3
+# A sum of K products is off by (K + a few) * eps/2 of the sum of magnitudes; the activation, the
+# scale and the bias are a few more roundings. So 2 is twice what can happen, and no more.
+C = 2.0
+
+
+class SelfTestError(Exception):
+    """The kernels and the specification disagree; the message is one line."""
+
+
+def info() -> int:
+    """Print the installation and the self-test; the last line is SUCCESS or FAILED: <reason>.
+
+    Returns the exit status, 0 or 1. Leaves the instruction set as it was.
+    """
+    describe()
+    print("self-test      against fusedrop.reference, errors as a share of the bound")
+    failures = [line for isa in fd.available_isas() if (line := report(isa))]
+    print(f"FAILED: {'; '.join(failures)}" if failures else "SUCCESS")
+    return 1 if failures else 0
+
+
+def describe() -> None:
+    forced = os.environ.get("FUSEDROP_ISA")
+    because = f", FUSEDROP_ISA={forced}" if forced else ""
+    print(f"fusedrop       {fd.__version__}")
+    print(f"instructions   {fd.isa()} (available: {', '.join(fd.available_isas())}{because})")
+    print(f"threads        {fd.get_num_threads()}")
+    print(f"NumPy          {np.__version__}")
+    print(f"Python         {platform.python_version()}, {platform.machine()}")
+    print(f"CUDA           {_core.cuda_state()}")
+
+
+def report(isa: str) -> str | None:
+    """Print one line on one instruction set; returns what is wrong with it, if anything."""
+    chosen = fd.isa()
+    try:
+        fd.use_isa(isa)
+        shares = self_test()
+    except Exception as error:  # whatever a broken build raises is what the user must read
+        wrong = f"{isa}: {str(error) or type(error).__name__}"
+        print(f"  {isa:12} {wrong}")
+        return wrong
+    finally:
+        fd.use_isa(chosen)
+    print(f"  {isa:12} masks equal; " + ", ".join(f"{k} {v:.2f}" for k, v in shares.items()))
+    return None
+
+
+def self_test() -> dict[str, float]:
+    """Test the instruction set in use; returns the largest error of y, dx, dw, db over its bound.
+
+    Raises SelfTestError for a mask with one wrong bit or an error above the bound.
+    """
+    check_mask()
+    shares: dict[str, float] = {}
+    for dtype in (np.float32, np.float64):
+        for name, share in check_layer(dtype).items():
+            if not share <= 1:  # written so that NaN fails too
+                kind = f"{name} in {np.dtype(dtype)}"
+                raise SelfTestError(f"{kind}: wanted an error within its bound, got {share:.3g} of it")
+            shares[name] = max(shares.get(name, 0.0), share)
+    return shares
+
+
+def check_mask() -> None:
+    rng = fd.Philox(seed=2**63 + 5, stream=3, step=7).at(row0=1000, col0=17)
+    for p in (0.0, 0.001, 0.5, 1.0):
+        got = fd.dropout_mask((M, N), p=p, rng=rng)
+        wrong = int(np.count_nonzero(got != reference.dropout_mask((M, N), p=p, rng=rng)))
+        if wrong:
+            raise SelfTestError(f"mask at p = {p}: wanted no wrong bit, got {wrong} of {M * N}")
+
+
+def check_layer(dtype: type[np.floating]) -> dict[str, float]:
+    """A ReLU layer forward and backward: the largest error of each result over its bound."""
+    x, w, b, dy = example(dtype)
+    rng = fd.Philox(seed=11, stream=1, step=2)
+    y, saved = fd.linear_forward(x, w, b, activation="relu", p=P, rng=rng)
+    want_y, want_saved = reference.linear_forward(x, w, b, activation="relu", p=P, rng=rng)
+    got = (y, *fd.linear_backward(dy, saved))
+    want = (want_y, *reference.linear_backward(dy, want_saved))
+
+    scale = reference.scale(P)
+    x, w, b, dy = (np.abs(array).astype(np.float64) for array in (x, w, b, dy))
+    dz = dy * scale * (want_y > 0)  # an output above 0 was kept and is past ReLU's kink
+    terms_and_sums = {
+        "y": (K + 1, scale * (x @ w.T + b)),
+        "dx": (N, dz @ w),
+        "dw": (M, dz.T @ x),
+        "db": (M, dz.sum(axis=0)),
+    }
+    shares = {}
+    for (name, (terms, sums)), g, t in zip(terms_and_sums.items(), got, want, strict=True):
+        bound = C * terms * np.finfo(dtype).eps * sums
+        error = np.abs(np.asarray(g, np.float64) - t)
+        # 0/0 where nothing was summed: there the result must be exact.
+        shares[name] = float(np.max(np.where(error == 0, 0, error / np.maximum(bound, 1e-300))))
+    return shares
+
+
+def example(dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x [M,K], w [N,K], b [N], dy [M,N]; the seed keeps every z too far from 0 to round past it."""
+    normal = np.random.default_rng(6).standard_normal
+    shapes = ((M, K), (N, K), (N,), (M, N))
+    x, w, b, dy = (normal(shape).astype(dtype) for shape in shapes)
+    return x, w, b, dy

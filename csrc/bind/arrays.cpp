@@ -98,8 +98,8 @@ py::array output_array(const py::handle& value, const char* name, const char* le
 void refuse_overlap(const char* name, const py::array& out, std::initializer_list<Named> others) {
   const auto [low, high] = extent(out);
   for (const auto& [other_name, other] : others) {
-    if (!other) continue;
-    const auto [other_low, other_high] = extent(other);
+    if (!other || !py::isinstance<py::array>(other)) continue;
+    const auto [other_low, other_high] = extent(py::reinterpret_borrow<py::array>(other));
     if (low < other_high && other_low < high)
       throw py::value_error(std::string(name) + " must not overlap " + other_name + "; they share memory");
   }

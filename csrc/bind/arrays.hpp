@@ -32,7 +32,8 @@ py::array output_array(const py::handle& value, const char* name, const char* le
                        std::initializer_list<py::ssize_t> shape, const py::array& like);
 py::array new_array(std::initializer_list<py::ssize_t> shape, const py::array& like);
 
-using Named = std::pair<const char*, py::array>;
+// `others` are what the caller passed, before any copy; what is no array is passed over.
+using Named = std::pair<const char*, py::handle>;
 void refuse_overlap(const char* name, const py::array& out, std::initializer_list<Named> others);
 
 Matrix matrix(const py::array& a);  // of a 2-D array

@@ -74,15 +74,20 @@ std::vector<py::ssize_t> shape_of(const py::handle& value) {
   const auto refuse = [&] {
     return py::type_error("shape must be an integer or a tuple of integers >= 0; got " + repr_text(value));
   };
+  const auto is_whole = [](const py::handle& v) {  // an array has __index__ too
+    return PyIndex_Check(v.ptr()) && !PyBool_Check(v.ptr()) && !py::isinstance<py::array>(v);
+  };
   const py::object tuple =
-      PyIndex_Check(value.ptr()) ? py::object(py::make_tuple(value)) : py::reinterpret_borrow<py::object>(value);
+      is_whole(value) ? py::object(py::make_tuple(value)) : py::reinterpret_borrow<py::object>(value);
   if (!py::isinstance<py::tuple>(tuple) && !py::isinstance<py::list>(tuple)) throw refuse();
   std::vector<py::ssize_t> shape;
   for (const py::handle& dim : py::reinterpret_borrow<py::sequence>(tuple)) {
-    if (!PyIndex_Check(dim.ptr())) throw refuse();
+    if (!is_whole(dim)) throw refuse();
     shape.push_back(PyNumber_AsSsize_t(dim.ptr(), PyExc_ValueError));
-    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-    if (shape.back() < 0) throw py::value_error("shape must be non-negative; got " + repr_text(value));
+    const bool overflow = PyErr_Occurred() != nullptr;
+    if (overflow) PyErr_Clear();
+    if (overflow || shape.back() < 0)
+      throw py::value_error("shape must be non-negative 64-bit integers; got " + repr_text(value));
   }
   return shape;
 }

@@ -85,7 +85,7 @@ py::tuple linear_forward(const py::handle& x_in, const py::handle& w_in, const p
   args.input_mask.col0 = 0;  // rng.col0 is where y's columns begin; x's are whole
 
   py::array y = out.is_none() ? new_array({M, N}, x) : output_array(out, "out", "[M, N]", {M, N}, x);
-  if (!out.is_none()) refuse_overlap("out", y, {{"x", x}, {"w", w}, {"b", b}, {"residual", residual}});
+  if (!out.is_none()) refuse_overlap("out", y, {{"x", x_in}, {"w", w_in}, {"b", b_in}, {"residual", residual_in}});
   Saved saved{x,
               w,
               {},
@@ -126,7 +126,7 @@ void* data_of(py::object& destination) {
 
 void refuse_shared(const char* name, const py::object& a, const char* other_name, const py::object& b) {
   if (a.is_none() || b.is_none()) return;
-  refuse_overlap(name, py::reinterpret_borrow<py::array>(a), {{other_name, py::reinterpret_borrow<py::array>(b)}});
+  refuse_overlap(name, py::reinterpret_borrow<py::array>(a), {{other_name, b}});
 }
 
 py::tuple linear_backward(const py::handle& dy_in, const py::handle& saved_in, const py::handle& want_dx,
@@ -139,9 +139,11 @@ py::tuple linear_backward(const py::handle& dy_in, const py::handle& saved_in, c
   if (dy.ndim() != 2 || dy.shape(0) != M || dy.shape(1) != N)
     throw py::value_error("dy must be [M, N] = " + shape_text({M, N}) + " to match y; got " + shape_text(dy));
   const std::initializer_list<Named> inputs = {
-      {"dy", dy}, {"x", saved.x}, {"w", saved.w}, {saved_name(saved), saved.kept}};
+      {"dy", dy_in}, {"x", saved.x}, {"w", saved.w}, {saved_name(saved), saved.kept}};
   py::object dx = destination(want_dx, "dx", "[M, K]", {M, K}, saved.x, inputs);
   py::object dw = destination(want_dw, "dw", "[N, K]", {N, K}, saved.x, inputs);
+  if (!saved.has_bias && want_db.ptr() != Py_True && want_db.ptr() != Py_False)
+    throw py::type_error("db must be True or False for a layer without bias; got " + repr_text(want_db));
   py::object db = saved.has_bias ? destination(want_db, "db", "[N]", {N}, saved.x, inputs) : py::object(py::none());
   refuse_shared("dw", dw, "dx", dx);
   refuse_shared("db", db, "dx", dx);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "bind/call.hpp"
 #include "bind/register.hpp"
 #include "bind/rng.hpp"
 #include "bind/text.hpp"
@@ -11,35 +12,47 @@
 namespace fusedrop::bind {
 namespace {
 
-// A whole number in [low, high]; TypeError for what is no integer, ValueError beyond the range.
-u64 whole(const py::handle& value, const char* name, u64 low, u64 high) {
-  const auto range = [&] { return "[" + std::to_string(low) + ", " + std::to_string(high) + "]"; };
-  if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
-    throw py::type_error(std::string(name) + " must be an integer in " + range() + "; got " + repr_text(value));
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) throw py::error_already_set();
-  const u64 number = PyLong_AsUnsignedLongLong(index.ptr());
-  const bool overflow = PyErr_Occurred() != nullptr;
-  if (overflow) PyErr_Clear();
-  if (overflow || number < low || number > high)
-    throw py::value_error(std::string(name) + " must be in " + range() + "; got " + repr_text(value));
-  return number;
-}
-
 constexpr u64 kMax32 = 0xffffffff;
 constexpr u64 kMax64 = ~u64{0};
+constexpr u64 kMaxOrigin = u64{1} << 62;
 
-Philox make(const py::object& seed, const py::object& stream, const py::object& step, const py::object& row0,
-            const py::object& col0, const py::object& repeat, const py::object& period) {
+// What the call leaves out stays as it is in `rng`.
+Philox with_origin(Philox rng, const py::object& row0, const py::object& col0) {
+  if (row0) rng.row0 = whole(row0, "row0", 0, kMaxOrigin);
+  if (col0) rng.col0 = whole(col0, "col0", 0, kMaxCols);
+  return rng;
+}
+
+Philox with_ties(Philox rng, const py::object& repeat, const py::object& period) {
+  if (repeat) rng.repeat = whole(repeat, "repeat", 1, kMaxOrigin);
+  if (period) rng.period = period.is_none() ? 0 : whole(period, "period", 1, kMaxRows);
+  return rng;
+}
+
+Philox make(const py::args& args, const py::kwargs& kwargs) {
+  const auto [seed, stream, step, row0, col0, repeat, period] =
+      bind_call("Philox()", {"seed", "stream", "step", "row0", "col0", "repeat", "period"}, args, kwargs);
+  if (!seed) throw py::type_error("Philox() missing 1 required argument: 'seed'");
   Philox rng;
   rng.seed = whole(seed, "seed", 0, kMax64);
-  rng.stream = static_cast<u32>(whole(stream, "stream", 0, kMax32));
-  rng.step = static_cast<u32>(whole(step, "step", 0, kMax32));
-  rng.row0 = whole(row0, "row0", 0, u64{1} << 62);
-  rng.col0 = whole(col0, "col0", 0, kMaxCols);
-  rng.repeat = whole(repeat, "repeat", 1, u64{1} << 62);
-  rng.period = period.is_none() ? 0 : whole(period, "period", 1, kMaxRows);
-  return rng;
+  if (stream) rng.stream = static_cast<u32>(whole(stream, "stream", 0, kMax32));
+  if (step) rng.step = static_cast<u32>(whole(step, "step", 0, kMax32));
+  return with_ties(with_origin(rng, row0, col0), repeat, period);
+}
+
+Philox at(const Philox& rng, const py::args& args, const py::kwargs& kwargs) {
+  const auto [row0, col0] = bind_call("at()", {"row0", "col0"}, args, kwargs);
+  Philox origin = rng;
+  origin.row0 = origin.col0 = 0;
+  return with_origin(origin, row0, col0);
+}
+
+Philox tied(const Philox& rng, const py::args& args, const py::kwargs& kwargs) {
+  const auto [repeat, period] = bind_call("tied()", {"repeat", "period"}, args, kwargs);
+  Philox untied = rng;
+  untied.repeat = 1;
+  untied.period = 0;
+  return with_ties(untied, repeat, period);
 }
 
 py::tuple fields(const Philox& rng) {
@@ -81,14 +94,33 @@ Raises TypeError for what is no integer and ValueError beyond these ranges. The 
 
 }  // namespace
 
+u64 whole(const py::handle& value, const char* name, u64 low, u64 high) {
+  const auto range = [&] { return "[" + std::to_string(low) + ", " + std::to_string(high) + "]"; };
+  if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
+    throw py::type_error(std::string(name) + " must be an integer in " + range() + "; got " + repr_text(value));
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) {  // an array has __index__ and refuses it
+    PyErr_Clear();
+    throw py::type_error(std::string(name) + " must be an integer in " + range() + "; got " + repr_text(value));
+  }
+  const u64 number = PyLong_AsUnsignedLongLong(index.ptr());
+  const bool overflow = PyErr_Occurred() != nullptr;
+  if (overflow) PyErr_Clear();
+  if (overflow || number < low || number > high)
+    throw py::value_error(std::string(name) + " must be in " + range() + "; got " + repr_text(value));
+  return number;
+}
+
 double probability(const py::handle& value, const char* name) {
   const bool number = PyFloat_Check(value.ptr()) || (PyLong_Check(value.ptr()) && !PyBool_Check(value.ptr())) ||
                       py::isinstance(value, py::module_::import("numbers").attr("Real"));
   if (!number || PyBool_Check(value.ptr()))
     throw py::type_error(std::string(name) + " must be a number in [0, 1]; got " + repr_text(value));
   const double p = PyFloat_AsDouble(value.ptr());
-  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-  if (!(p >= 0.0 && p <= 1.0)) throw py::value_error(std::string(name) + " must be in [0, 1]; got " + repr_text(value));
+  const bool overflow = PyErr_Occurred() != nullptr;  // an integer beyond every float
+  if (overflow) PyErr_Clear();
+  if (overflow || !(p >= 0.0 && p <= 1.0))
+    throw py::value_error(std::string(name) + " must be in [0, 1]; got " + repr_text(value));
   return p;
 }
 
@@ -115,7 +147,7 @@ Mask make_mask(const py::handle& rng, double p, const char* p_name, bool unit, i
     throw py::type_error("rng must be a fusedrop.Philox or None; got " + type_text(rng));
   const Philox& name = rng.cast<const Philox&>();
   const u64 last = name.row0 + static_cast<u64>(M > 0 ? M - 1 : 0);
-  if (!unit && name.period == 0 && last / name.repeat >= kMaxRows)
+  if (M > 0 && !unit && name.period == 0 && last / name.repeat >= kMaxRows)
     throw py::value_error("rng.row0 + M must stay below " + std::to_string(kMaxRows) +
                           " rows of the mask; got row0 = " + std::to_string(name.row0) + ", M = " + std::to_string(M));
   if (name.col0 + static_cast<u64>(N) > kMaxCols)
@@ -133,8 +165,7 @@ Mask make_mask(const py::handle& rng, double p, const char* p_name, bool unit, i
 
 void register_rng(py::module_& m) {
   py::class_<Philox>(m, "Philox", kPhiloxDoc, py::is_final())
-      .def(py::init(&make), py::arg("seed"), py::arg("stream") = 0, py::arg("step") = 0, py::arg("row0") = 0,
-           py::arg("col0") = 0, py::arg("repeat") = 1, py::arg("period") = py::none())
+      .def(py::init(&make))
       .def_readonly("seed", &Philox::seed)
       .def_readonly("stream", &Philox::stream)
       .def_readonly("step", &Philox::step)
@@ -143,28 +174,15 @@ void register_rng(py::module_& m) {
       .def_readonly("repeat", &Philox::repeat)
       .def_property_readonly("period", [](const Philox& rng) { return fields(rng)[6]; })
       .def("next", &next, "The name of the next step's mask.")
-      .def(
-          "at",
-          [](const Philox& rng, const py::object& row0, const py::object& col0) {
-            return make(py::int_(rng.seed), py::int_(rng.stream), py::int_(rng.step), row0, col0, py::int_(rng.repeat),
-                        fields(rng)[6]);
-          },
-          py::arg("row0") = 0, py::arg("col0") = 0, "The same mask, for an array that begins at (row0, col0) of it.")
-      .def(
-          "tied",
-          [](const Philox& rng, const py::object& repeat, const py::object& period) {
-            return make(py::int_(rng.seed), py::int_(rng.stream), py::int_(rng.step), py::int_(rng.row0),
-                        py::int_(rng.col0), repeat, period);
-          },
-          py::arg("repeat") = 1, py::arg("period") = py::none(),
-          "Rows that share a mask: row r of the array draws row (r // repeat) % period.")
+      .def("at", &at, "at(row0=0, col0=0): the same mask, for an array that begins at (row0, col0) of it.")
+      .def("tied", &tied, "tied(repeat=1, period=None): rows share masks, row r draws row (r // repeat) % period.")
       .def("__eq__",
            [](const Philox& a, const py::object& b) {
              return py::isinstance<Philox>(b) && fields(a).equal(fields(b.cast<const Philox&>()));
            })
       .def("__hash__", [](const Philox& rng) { return py::hash(fields(rng)); })
       .def("__repr__", &repr_rng)
-      .def(py::pickle(&fields, [](const py::tuple& f) { return make(f[0], f[1], f[2], f[3], f[4], f[5], f[6]); }));
+      .def(py::pickle(&fields, [](const py::tuple& f) { return make(py::args(f), py::kwargs()); }));
 }
 
 }  // namespace fusedrop::bind

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bind/register.hpp"
+#include "bind/rng.hpp"
 #include "bind/text.hpp"
 #include "cpu/dispatch.hpp"
 #include "cpu/threads.hpp"
@@ -16,20 +17,17 @@ namespace {
 
 namespace py = pybind11;
 
-void use_isa(const std::string& name) {
-  if (cpu::use_isa(name)) return;
+void use_isa(const py::object& name) {
+  if (py::isinstance<py::str>(name) && cpu::use_isa(name.cast<std::string>())) return;
   std::string known;
   for (const std::string& isa : cpu::available_isas()) known += (known.empty() ? "" : ", ") + isa;
-  throw py::value_error("isa must be one of those available on this CPU (" + known + "); got '" + name + "'");
+  const std::string text = "isa must be one of those available on this CPU (" + known + "); got " + repr_text(name);
+  if (py::isinstance<py::str>(name)) throw py::value_error(text);
+  throw py::type_error(text);
 }
 
 void set_num_threads(const py::object& threads) {
-  if (PyBool_Check(threads.ptr()) || !PyIndex_Check(threads.ptr()))
-    throw py::type_error("threads must be an integer from 1 to 4096, or 0 for the default; got " + repr_text(threads));
-  const long n = py::int_(threads).cast<long>();
-  if (n < 0 || n > 4096)
-    throw py::value_error("threads must be from 1 to 4096, or 0 for the default; got " + std::to_string(n));
-  cpu::set_num_threads(static_cast<int>(n));
+  cpu::set_num_threads(static_cast<int>(whole(threads, "threads", 0, 4096)));
 }
 
 // GFLOP/s of all threads in use, for about `seconds`: the benchmarks' yardstick.
@@ -60,11 +58,18 @@ double fma_peak(const std::string& dtype, double seconds) {
 }  // namespace
 
 void register_runtime(py::module_& m) {
-  m.def("available_isas", &cpu::available_isas);
-  m.def("isa", [] { return cpu::backend().name; });
-  m.def("use_isa", &use_isa, py::arg("name"));
-  m.def("get_num_threads", &cpu::get_num_threads);
-  m.def("set_num_threads", &set_num_threads, py::arg("threads"));
+  m.def("available_isas", &cpu::available_isas,
+        "The instruction sets this CPU can run, from the plainest to the fastest: scalar, avx2, avx512.");
+  m.def("isa", [] { return cpu::backend().name; }, "The instruction set in use.");
+  m.def("use_isa", &use_isa, py::arg("name"),
+        "Runs all kernels on one of available_isas() from now on; masks are the same on each. At import, the "
+        "environment's\n"
+        "FUSEDROP_ISA does the same. ValueError for one that this CPU lacks.");
+  m.def("get_num_threads", &cpu::get_num_threads, "The most threads that a call uses.");
+  m.def(
+      "set_num_threads", &set_num_threads, py::arg("threads"),
+      "The most threads that a call uses from now on, up to 4096; 0: OpenMP's default, the cores or OMP_NUM_THREADS.\n"
+      "Results do not depend on it.");
   m.def("fma_peak", &fma_peak, py::arg("dtype"), py::arg("seconds"));
   m.def("cuda_state", [] { return "not built with CUDA"; });
 }

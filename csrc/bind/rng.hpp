@@ -19,6 +19,8 @@ struct Philox {
   u64 period = 0;  // 0: none
 };
 
+// A whole number in [low, high]; TypeError for what is no integer, ValueError beyond the range.
+u64 whole(const py::handle& value, const char* name, u64 low, u64 high);
 double probability(const py::handle& value, const char* name);  // 0 <= p <= 1, else an error
 bool is_unit(const py::handle& granularity);                    // "element" or "unit", else an error
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fusedrop import functions
+from fusedrop import checks, functions
 from fusedrop.naming import MaskName
 
 RELU_LIKE = ("relu", "gelu", "gelu_tanh", "silu")
@@ -54,6 +54,11 @@ class Layer:
 
     def __init__(self):
         self.params, self.grads = {}, {}
+        self._saved: Any = None  # what the last forward call leaves for backward
+
+    def __getstate__(self):
+        """A copy, or a pickle, has the parameters, gradients and place in the mask, not the last forward call."""
+        return self.__dict__ | {"_saved": None}
 
     def forward(self, x, train=True):
         raise NotImplementedError
@@ -72,10 +77,10 @@ class Layer:
         """This layer, or the layers it is made of."""
         yield self
 
-    def _require_forward(self, saved):
-        if saved is None:
+    def _last_forward(self):
+        if self._saved is None:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward call first")
-        return saved
+        return self._saved
 
 
 class Linear(Layer):
@@ -117,11 +122,12 @@ class Linear(Layer):
         seed: int | None = None,
         stream: int | None = None,
     ):
-        self.in_features = _size(in_features, "in_features")
-        self.out_features = _size(out_features, "out_features")
-        self.bias, self.activation, self.granularity = bias, activation, granularity
+        self.in_features = checks.size(in_features, "in_features")
+        self.out_features = checks.size(out_features, "out_features")
+        self.bias = checks.flag(bias, "bias")
+        self.activation, self.granularity = activation, granularity
         self.dropout_before_activation = dropout_before_activation
-        self.dtype = _floating(dtype)
+        self.dtype = checks.floating_dtype(dtype)
         self.dropout, self.input_dropout = dropout, input_dropout
         self.mask_name = MaskName(seed, stream)
         self._std = _initial_std(init, activation, self.in_features, self.out_features)
@@ -148,7 +154,7 @@ class Linear(Layer):
 
     @dropout.setter
     def dropout(self, p: float):
-        self._dropout = _probability(p, "dropout")
+        self._dropout = checks.probability(p, "dropout")
 
     @property
     def input_dropout(self) -> float:
@@ -157,7 +163,7 @@ class Linear(Layer):
 
     @input_dropout.setter
     def input_dropout(self, p: float):
-        self._input_dropout = _probability(p, "input_dropout")
+        self._input_dropout = checks.probability(p, "input_dropout")
 
     @property
     def params(self) -> dict[str, np.ndarray]:  # type: ignore[override]
@@ -174,7 +180,7 @@ class Linear(Layer):
     def grads(self) -> dict[str, np.ndarray]:  # type: ignore[override]
         """The gradients of the last backward call, under the keys of `params`."""
         if self._grads is None:
-            self._grads = {key: np.zeros_like(value) for key, value in self.params.items()}
+            self._grads = {key: np.zeros(value.shape, value.dtype) for key, value in self.params.items()}
         return self._grads
 
     def forward(self, x, train=True, *, residual=None):
@@ -197,7 +203,7 @@ class Linear(Layer):
 
     def backward(self, dy, input_grad=True):
         """dx [M, K] (None where input_grad is False) for dy [M, N]; fills `grads`. A residual's gradient is dy."""
-        saved, grads = self._require_forward(self._saved), self.grads
+        saved, grads = self._last_forward(), self.grads
         dw, db = grads["weight"], grads.get("bias", False)
         return functions.linear_backward(dy, saved, dx=input_grad, dw=dw, db=db)[0]
 
@@ -208,29 +214,6 @@ class Linear(Layer):
         return f"Linear({self.in_features}, {self.out_features}{options})"
 
 
-def _size(value, name):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer >= 0; got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be an integer >= 0; got {value!r}")
-    return int(value)
-
-
-def _floating(dtype):
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype("float32"), np.dtype("float64")):
-        raise TypeError(f"dtype must be float32 or float64; got {dtype}")
-    return dtype
-
-
-def _probability(p, name):
-    if isinstance(p, (bool, np.bool_)) or not isinstance(p, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{name} must be a number in [0, 1]; got {p!r}")
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name} must be in [0, 1]; got {p!r}")
-    return float(p)
-
-
 def _initial_std(init, activation, fan_in, fan_out):
     if init is None:
         init = "he" if activation in RELU_LIKE else 1 / math.sqrt(max(fan_in, 1))
@@ -238,6 +221,7 @@ def _initial_std(init, activation, fan_in, fan_out):
         return math.sqrt(2 / max(fan_in, 1))
     if init == "xavier":
         return math.sqrt(2 / max(fan_in + fan_out, 1))
-    if isinstance(init, bool) or not isinstance(init, (int, float, np.floating)) or not init >= 0:
-        raise ValueError(f"init must be 'he', 'xavier', a standard deviation >= 0 or None; got {init!r}")
-    return float(init)
+    wanted = "'he', 'xavier', a finite standard deviation >= 0 or None"
+    if isinstance(init, str):
+        raise ValueError(f"init must be {wanted}; got {init!r}")
+    return checks.number(init, "init", wanted)

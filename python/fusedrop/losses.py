@@ -24,7 +24,7 @@ def softmax_cross_entropy(logits, labels):
     if m == 0:
         return 0.0, np.zeros_like(logits)
     shifted = logits - logits.max(axis=1, keepdims=True)
-    probabilities = np.exp(shifted)
+    probabilities = np.exp(shifted, order="C")
     total = probabilities.sum(axis=1, keepdims=True)
     probabilities /= total
     rows = np.arange(m)
@@ -32,7 +32,8 @@ def softmax_cross_entropy(logits, labels):
         log_likelihood = shifted[rows, target] - np.log(total[:, 0])
         probabilities[rows, target] -= 1
     else:
-        log_likelihood = (target * (shifted - np.log(total))).sum(axis=1)
+        with np.errstate(invalid="ignore"):  # 0 * -Inf of a class that is ruled out on both sides counts 0
+            log_likelihood = np.where(target > 0, target * (shifted - np.log(total)), 0).sum(axis=1)
         probabilities -= target
     probabilities /= m
     return -float(log_likelihood.mean(dtype=np.float64)), probabilities
@@ -62,6 +63,9 @@ def _target_rows(labels, m, n, dtype):
     if labels.shape != (m, n):
         got = list(labels.shape)
         raise ValueError(f"labels must be [M] = [{m}] or [M, N] = [{m}, {n}] to match logits; got {got}")
-    if m and not np.allclose(labels.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(f"labels [M, N] must have rows that sum to 1; got {labels.sum(axis=1)[:3]}...")
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(f"labels [M, N] must be real numbers; got {labels.dtype}")
+    if m and not ((labels >= 0).all() and np.allclose(labels.sum(axis=1), 1, atol=1e-3)):
+        worst = labels[np.abs(labels.sum(axis=1) - 1).argmax()]
+        raise ValueError(f"labels [M, N] must be rows of probabilities >= 0 that sum to 1; got {worst}")
     return labels.astype(dtype, copy=False)

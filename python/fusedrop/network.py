@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fusedrop._core import Philox
 from fusedrop.layers import Layer, Parameter
 
 
@@ -23,10 +24,23 @@ class Sequential(Layer):
         for position, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] must be a fusedrop layer; got {type(layer).__name__}")
+        self._saved = None
         self.layers = list(layers)
+        self._refuse_repeated()
         self._number_streams(seed)
 
+    def _refuse_repeated(self):
+        """A layer's second forward call would overwrite what the first call's backward needs."""
+        seen: set[int] = set()
+        for position, layer in enumerate(self.layers):
+            leaves = {id(leaf) for leaf in layer.leaves()}
+            if leaves & seen:
+                raise ValueError(f"layers[{position}] must not be in the network already; got {layer} twice")
+            seen |= leaves
+
     def _number_streams(self, seed):
+        if seed is not None:
+            Philox(seed)  # refuses what is no seed, also where no layer asks for one
         names = [leaf.mask_name for leaf in self.leaves() if hasattr(leaf, "mask_name")]
         taken = {name.rng.stream for name in names if name.stream_given}
         free = (number for number in range(len(names) + len(taken)) if number not in taken)

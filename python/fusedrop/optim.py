@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fusedrop import checks
 from fusedrop.layers import Parameter
 
 
@@ -18,14 +19,19 @@ class Optimizer:
     """What the optimisers share: parameters, settings, penalties."""
 
     def __init__(self, parameters: Iterable[Parameter], *, lr: float, l1: float, l2: float):
-        self.parameters = list(parameters)
-        for i, p in enumerate(self.parameters):
-            if not isinstance(p, Parameter):
-                raise TypeError(f"parameters[{i}] must be a fusedrop.Parameter; got {type(p).__name__}")
-        self.lr, self.l1, self.l2 = lr, l1, l2
-        for name in ("lr", "l1", "l2"):
-            _not_negative(getattr(self, name), name)
+        self.parameters = _parameters(parameters)
+        self.lr = lr
+        self.l1, self.l2 = _not_negative(l1, "l1"), _not_negative(l2, "l2")
         self._scratch: dict[int, np.ndarray] = {}
+
+    @property
+    def lr(self) -> float:
+        """Learning rate; may be set between steps."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float):
+        self._lr = _not_negative(lr, "lr")
 
     def penalty(self) -> float:
         """l1 * Σ|w| + l2/2 * Σ w² over the weights."""
@@ -71,7 +77,7 @@ class SGD(Optimizer):
 
     def __init__(self, parameters, *, lr, momentum=0.0, nesterov=False, l1=0.0, l2=0.0):
         super().__init__(parameters, lr=lr, l1=l1, l2=l2)
-        self.momentum, self.nesterov = _below_one(momentum, "momentum"), nesterov
+        self.momentum, self.nesterov = _below_one(momentum, "momentum"), checks.flag(nesterov, "nesterov")
         if nesterov and momentum == 0:
             raise ValueError("nesterov must come with momentum > 0; got momentum 0")
         self._velocity = [None] * len(self.parameters)
@@ -102,8 +108,13 @@ class Adam(Optimizer):
 
     def __init__(self, parameters, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, l1=0.0, l2=0.0):
         super().__init__(parameters, lr=lr, l1=l1, l2=l2)
+        wanted = "a pair (beta1, beta2) of numbers in [0, 1)"
+        if not isinstance(betas, (tuple, list)):
+            raise TypeError(f"betas must be {wanted}; got {betas!r}")
+        if len(betas) != 2:
+            raise ValueError(f"betas must be {wanted}; got {betas!r}")
         self.betas = (_below_one(betas[0], "betas[0]"), _below_one(betas[1], "betas[1]"))
-        self.eps = eps
+        self.eps = _not_negative(eps, "eps")
         self._steps = 0
         self._moments = [None] * len(self.parameters)
 
@@ -130,16 +141,21 @@ class Adam(Optimizer):
         value -= buffer
 
 
+def _parameters(parameters):
+    """A list of them, from an iterable of Parameter."""
+    wanted = "an iterable of fusedrop.Parameter, as from net.parameters()"
+    if not isinstance(parameters, Iterable):
+        raise TypeError(f"parameters must be {wanted}; got {type(parameters).__name__}")
+    parameters = list(parameters)
+    for i, p in enumerate(parameters):
+        if not isinstance(p, Parameter):
+            raise TypeError(f"parameters must be {wanted}; got {type(p).__name__} at [{i}]")
+    return parameters
+
+
 def _not_negative(value, name):
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)):
-        raise TypeError(f"{name} must be a number >= 0; got {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a finite number >= 0; got {value!r}")
-    return value
+    return checks.number(value, name, "a finite number >= 0")
 
 
 def _below_one(value, name):
-    _not_negative(value, name)
-    if value >= 1:
-        raise ValueError(f"{name} must be in [0, 1); got {value!r}")
-    return value
+    return checks.number(value, name, "a number in [0, 1)", below=1.0)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from fusedrop import functions
-from fusedrop.layers import Layer, _probability
+import math
+
+import numpy as np
+
+from fusedrop import checks, functions
+from fusedrop.layers import Layer
 from fusedrop.naming import MaskName
 
 
@@ -25,13 +29,9 @@ class Dropout(Layer):
     def __init__(self, p=0.5, *, scaling="inverted", granularity="element", seed=None, stream=None):
         super().__init__()
         self.p = p
-        if scaling not in ("inverted", "classic"):
-            raise ValueError(f"scaling must be 'inverted' or 'classic'; got {scaling!r}")
-        if granularity not in ("element", "unit"):
-            raise ValueError(f"granularity must be 'element' or 'unit'; got {granularity!r}")
-        self.scaling, self.granularity = scaling, granularity
+        self.scaling = checks.choice(scaling, "scaling", ("inverted", "classic"))
+        self.granularity = checks.choice(granularity, "granularity", ("element", "unit"))
         self.mask_name = MaskName(seed, stream)
-        self._apply = None
 
     @property
     def p(self) -> float:
@@ -40,28 +40,31 @@ class Dropout(Layer):
 
     @p.setter
     def p(self, p):
-        self._p = _probability(p, "p")
+        self._p = checks.probability(p, "p")
 
     dropout = p
 
     def forward(self, x, train=True):
         """An array like x; at test time and with inverted scaling, x itself."""
+        checks.floating_array(x, "x")
+        p, rng = self._p, self.mask_name.rng if train else None
+        y = self._apply(x, p, rng)
+        self._saved = (x.shape, x.dtype, p, rng)
         if train:
-            p, rng = self._p, self.mask_name.rng
-            self._apply = lambda a: functions.dropout(
-                a, p=p, rng=rng, granularity=self.granularity, scaling=self.scaling
-            )
             self.mask_name.advance()
-        elif self.scaling == "classic":
-            factor = 1 - self._p
-            self._apply = lambda a: a * a.dtype.type(factor)
-        else:
-            self._apply = lambda a: a
-        return self._apply(x)
+        return y
 
     def backward(self, dy, input_grad=True):
         """dx: dropout is linear, so dy goes through the very same mask and scale."""
-        return self._require_forward(self._apply)(dy) if input_grad else None
+        shape, dtype, p, rng = self._last_forward()
+        checks.gradient_like(dy, shape, dtype)
+        return self._apply(dy, p, rng) if input_grad else None
+
+    def _apply(self, a, p, rng):
+        """Training has the name of a mask, test time has none."""
+        if rng is not None:
+            return functions.dropout(a, p=p, rng=rng, granularity=self.granularity, scaling=self.scaling)
+        return a if self.scaling == "inverted" else np.asarray(np.multiply(a, a.dtype.type(1 - p), order="C"))
 
     def __repr__(self):
         return f"Dropout({self.p}" + (", scaling='classic')" if self.scaling == "classic" else ")")
@@ -73,16 +76,14 @@ class Activation(Layer):
 
     activation: str
 
-    def __init__(self):
-        super().__init__()
-        self._x = None
-
     def forward(self, x, train=True):
-        self._x = x
-        return functions.activate(x, self.activation)
+        y = functions.activate(x, self.activation)
+        self._saved = x
+        return y
 
     def backward(self, dy, input_grad=True):
-        x = self._require_forward(self._x)
+        x = self._last_forward()
+        checks.gradient_like(dy, x.shape, x.dtype)
         return functions.activate_backward(dy, x, self.activation) if input_grad else None
 
     def __repr__(self):
@@ -122,16 +123,17 @@ class Sigmoid(Activation):
 class Flatten(Layer):
     """[M, ...] to [M, all the rest]."""
 
-    def __init__(self):
-        super().__init__()
-        self._shape = None
-
     def forward(self, x, train=True):
-        self._shape = x.shape
-        return x.reshape(x.shape[0], -1)
+        checks.floating_array(x, "x")
+        if x.ndim == 0:
+            raise ValueError("x must be [M, ...], an array of rank 1 or more; got []")
+        y = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+        self._saved = (x.shape, y.shape, y.dtype)
+        return y
 
     def backward(self, dy, input_grad=True):
-        return dy.reshape(self._require_forward(self._shape)) if input_grad else None
+        x_shape, y_shape, dtype = self._last_forward()
+        return checks.gradient_like(dy, y_shape, dtype).reshape(x_shape) if input_grad else None
 
     def __repr__(self):
         return "Flatten()"

@@ -1,0 +1,78 @@
+"""Checks of what users pass to layers and optimisers; the functions' own arguments are checked in csrc/bind.
+
+Every error names the argument, what was wanted and what was got.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def floating_array(value, name):
+    """A NumPy array of float32 or float64 in native byte order."""
+    if not isinstance(value, np.ndarray) or value.dtype not in FLOATING:
+        got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"{name} must be a NumPy array of float32 or float64; got {got}")
+    return value
+
+
+def gradient_like(dy, shape, dtype):
+    """dy for an output of this shape and dtype."""
+    floating_array(dy, "dy")
+    if dy.dtype != dtype:
+        raise TypeError(f"dy must be {dtype} to match the output; got {dy.dtype}")
+    if dy.shape != tuple(shape):
+        raise ValueError(f"dy must be {list(shape)} to match the output; got {list(dy.shape)}")
+    return dy
+
+
+def floating_dtype(value):
+    """float32 or float64."""
+    try:
+        dtype = None if value is None else np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in FLOATING:  # NumPy takes None for float64
+        raise TypeError(f"dtype must be float32 or float64; got {value if dtype is None else dtype}")
+    return dtype
+
+
+def flag(value, name):
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
+def size(value, name):
+    """A whole number >= 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer >= 0; got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be an integer >= 0; got {value!r}")
+    return int(value)
+
+
+def number(value, name, wanted, low=0.0, below=math.inf):
+    """A real number in [low, below), as a float; `wanted` says that range in the error."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be {wanted}; got {value!r}")
+    if not low <= value < below:
+        raise ValueError(f"{name} must be {wanted}; got {value!r}")
+    return float(value)
+
+
+def probability(value, name):
+    """A number in [0, 1]."""
+    return number(value, name, "a number in [0, 1]", below=math.nextafter(1.0, 2.0))
+
+
+def choice(value, name, choices):
+    """One of a few names."""
+    if value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}; got {value!r}")
+    return value

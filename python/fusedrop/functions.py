@@ -1,8 +1,7 @@
 """The pure functions: everything they need is an argument, everything they make is a result.
 
-Letters: M rows (batch), K inputs, N outputs; x [M, K], w [N, K], b [N], z = x wᵀ + b, y [M, N]. p is the
-probability of dropping.
-Arrays are NumPy arrays of float32 or float64, all of one dtype, with any strides; results are C-contiguous.
+Letters: M rows (batch), K inputs, N outputs; x [M, K], w [N, K], b [N], z = x wᵀ + b, y [M, N].
+p is the probability of dropping. Arrays are NumPy arrays of float32 or float64, all of one dtype, with any strides; results are C-contiguous.
 """
 
 from __future__ import annotations
@@ -55,9 +54,8 @@ def linear_forward(
         backward pass. gelu, gelu_tanh and silu (any activation under a residual) also keep z [M, N].
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, dtype, rank, shape or range, or memory shared with
-        `out`; the
-            message names the argument and both sides.
+        TypeError, ValueError: an argument of the wrong type, dtype, rank, shape or range, or memory shared with `out`;
+            the message names the argument and both sides.
 
     Dropout: Srivastava et al., JMLR 15 (2014). A dropped element is 0 even where z is NaN or Inf.
     """

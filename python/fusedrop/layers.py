@@ -1,9 +1,8 @@
 """Layers: they hold parameters, gradients and the step counter, and leave the arithmetic to the functions.
 
 Every layer has forward(x, train=True), backward(dy) for its last forward call, `params` and `grads` (dictionaries
-of arrays),
-and parameters() for an optimiser. layer(x) is layer.forward(x). Gradients are overwritten by each backward call,
-in place.
+of arrays), and parameters() for an optimiser. layer(x) is layer.forward(x). Each backward call overwrites the
+gradients in place.
 """
 
 from __future__ import annotations

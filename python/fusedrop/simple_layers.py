@@ -71,8 +71,7 @@ class Dropout(Layer):
 
 
 class Activation(Layer):
-    """y = act(x) on its own, any shape. A `Linear` with `activation=` does the same inside its matmul, for
-    nothing."""
+    """y = act(x) on its own, any shape. `Linear(activation=...)` does the same inside its matmul, for nothing."""
 
     activation: str
 

@@ -56,6 +56,10 @@ std::string dtype_text(const py::object& a) {
 Dtype dtype_of(const py::array& a) { return a.itemsize() == 4 ? Dtype::float32 : Dtype::float64; }
 
 py::array floating_array(const py::handle& value, const char* name) {
+  // A masked array's mask would be ignored in silence. NumPy's scalars have a dtype, but are no arrays.
+  const bool masked = py::isinstance<py::array>(value) && py::hasattr(value, "mask");
+  if (masked || !py::isinstance<py::array>(value))
+    throw py::type_error(std::string(name) + " must be a NumPy array of float32 or float64; got " + type_text(value));
   if (!is_native_float(value))
     throw py::type_error(std::string(name) + " must be a NumPy array of float32 or float64; got " +
                          dtype_text(py::reinterpret_borrow<py::object>(value)));

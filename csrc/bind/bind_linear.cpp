@@ -58,10 +58,10 @@ py::array residual_matching(const py::handle& value, const py::array& x, i64 M, 
   return residual;
 }
 
-py::tuple linear_forward(const py::handle& x_in, const py::handle& w_in, const py::handle& b_in,
-                         const py::handle& activation, const py::handle& p_in, const py::handle& rng,
-                         const py::handle& before, const py::handle& input_p_in, const py::handle& residual_in,
-                         const py::handle& granularity, const py::handle& out) {
+py::object linear_forward(const py::handle& x_in, const py::handle& w_in, const py::handle& b_in,
+                          const py::handle& activation, const py::handle& p_in, const py::handle& rng,
+                          const py::handle& before, const py::handle& input_p_in, const py::handle& residual_in,
+                          const py::handle& granularity, const py::handle& out, bool save) {
   const py::array x = floating_array(x_in, "x");
   require_rank(x, "x", 2, "[M, K]");
   const py::array w = weight_matching(w_in, x);
@@ -80,9 +80,7 @@ py::tuple linear_forward(const py::handle& x_in, const py::handle& w_in, const p
   args.before = flag(before, "dropout_before_activation");
   const bool unit = is_unit(granularity);
   args.mask = make_mask(rng, probability(p_in, "p"), "p", unit, M, N);
-  args.input_mask = make_mask(rng, probability(input_p_in, "input_p"), "input_p", unit, M, K);
-  args.input_mask.stream ^= kInputStream;
-  args.input_mask.col0 = 0;  // rng.col0 is where y's columns begin; x's are whole
+  args.input_mask = make_input_mask(rng, probability(input_p_in, "input_p"), "input_p", unit, M, K);
 
   py::array y = out.is_none() ? new_array({M, N}, x) : output_array(out, "out", "[M, N]", {M, N}, x);
   if (!out.is_none()) refuse_overlap("out", y, {{"x", x_in}, {"w", w_in}, {"b", b_in}, {"residual", residual_in}});
@@ -96,13 +94,16 @@ py::tuple linear_forward(const py::handle& x_in, const py::handle& w_in, const p
               args.mask,
               args.input_mask};
   if (saved.saved == fusedrop::Saved::output) saved.kept = y;
-  if (saved.saved == fusedrop::Saved::preactivation) saved.kept = new_array({M, N}, x);
+  if (save && saved.saved == fusedrop::Saved::preactivation) {
+    saved.kept = new_array({M, N}, x);
+    args.z = saved.kept.mutable_data();
+  }
   args.y = y.mutable_data();
-  args.z = saved.saved == fusedrop::Saved::preactivation ? saved.kept.mutable_data() : nullptr;
   {
     py::gil_scoped_release release;
     cpu::backend().linear_forward(args);
   }
+  if (!save) return std::move(y);
   return py::make_tuple(std::move(y), std::move(saved));
 }
 
@@ -185,7 +186,7 @@ void register_linear(py::module_& m) {
       });
   m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("activation"),
         py::arg("p"), py::arg("rng"), py::arg("dropout_before_activation"), py::arg("input_p"), py::arg("residual"),
-        py::arg("granularity"), py::arg("out"));
+        py::arg("granularity"), py::arg("out"), py::arg("save"));
   m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("saved"), py::arg("dx"), py::arg("dw"),
         py::arg("db"));
 }

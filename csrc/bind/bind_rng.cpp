@@ -133,34 +133,54 @@ bool is_unit(const py::handle& granularity) {
   throw py::value_error("granularity must be 'element' or 'unit'; got " + repr_text(granularity));
 }
 
-Mask make_mask(const py::handle& rng, double p, const char* p_name, bool unit, i64 M, i64 N) {
+namespace {
+
+// The caller's Philox, or null for None, which is enough where nothing is dropped.
+const Philox* philox_from(const py::handle& rng, double p, const char* p_name) {
+  if (rng.is_none() && p > 0)
+    throw py::value_error("rng is required where " + std::string(p_name) +
+                          " > 0: pass rng=fusedrop.Philox(seed, ...); got None");
+  if (rng.is_none()) return nullptr;
+  if (!py::isinstance<Philox>(rng))
+    throw py::type_error("rng must be a fusedrop.Philox or None; got " + type_text(rng));
+  return &rng.cast<const Philox&>();
+}
+
+Mask mask_of(const Philox* rng, double p, bool unit, i64 M, i64 N) {
   Mask mask;
   mask.threshold = static_cast<u32>(std::nearbyint(p * 65536.0));  // ties to even: the default rounding mode
   mask.unit = unit;
-  if (rng.is_none()) {
-    if (p > 0)
-      throw py::value_error("rng is required where " + std::string(p_name) +
-                            " > 0: pass rng=fusedrop.Philox(seed, ...); got None");
-    return mask;
-  }
-  if (!py::isinstance<Philox>(rng))
-    throw py::type_error("rng must be a fusedrop.Philox or None; got " + type_text(rng));
-  const Philox& name = rng.cast<const Philox&>();
-  const u64 last = name.row0 + static_cast<u64>(M > 0 ? M - 1 : 0);
-  if (M > 0 && !unit && name.period == 0 && last / name.repeat >= kMaxRows)
-    throw py::value_error("rng.row0 + M must stay below " + std::to_string(kMaxRows) +
-                          " rows of the mask; got row0 = " + std::to_string(name.row0) + ", M = " + std::to_string(M));
-  if (name.col0 + static_cast<u64>(N) > kMaxCols)
-    throw py::value_error("rng.col0 + columns must not exceed 2**35; got col0 = " + std::to_string(name.col0) +
+  if (rng == nullptr) return mask;
+  const u64 last = rng->row0 + static_cast<u64>(M > 0 ? M - 1 : 0);
+  if (M > 0 && !unit && rng->period == 0 && last / rng->repeat >= kMaxRows)
+    throw py::value_error("rng.row0 + M must not exceed " + std::to_string(kMaxRows) +
+                          " rows of the mask; got row0 = " + std::to_string(rng->row0) + ", M = " + std::to_string(M));
+  if (rng->col0 + static_cast<u64>(N) > kMaxCols)
+    throw py::value_error("rng.col0 + columns must not exceed 2**35; got col0 = " + std::to_string(rng->col0) +
                           ", columns = " + std::to_string(N));
-  mask.seed = name.seed;
-  mask.stream = name.stream;
-  mask.step = name.step;
-  mask.row0 = name.row0;
-  mask.col0 = name.col0;
-  mask.repeat = name.repeat;
-  mask.period = name.period;
+  mask.seed = rng->seed;
+  mask.stream = rng->stream;
+  mask.step = rng->step;
+  mask.row0 = rng->row0;
+  mask.col0 = rng->col0;
+  mask.repeat = rng->repeat;
+  mask.period = rng->period;
   return mask;
+}
+
+}  // namespace
+
+Mask make_mask(const py::handle& rng, double p, const char* p_name, bool unit, i64 M, i64 N) {
+  return mask_of(philox_from(rng, p, p_name), p, unit, M, N);
+}
+
+Mask make_input_mask(const py::handle& rng, double p, const char* p_name, bool unit, i64 M, i64 K) {
+  const Philox* name = philox_from(rng, p, p_name);
+  if (name == nullptr) return mask_of(nullptr, p, unit, M, K);
+  Philox input = *name;
+  input.stream ^= kInputStream;
+  input.col0 = 0;
+  return mask_of(&input, p, unit, M, K);
 }
 
 void register_rng(py::module_& m) {

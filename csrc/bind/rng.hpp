@@ -27,4 +27,7 @@ bool is_unit(const py::handle& granularity);                    // "element" or 
 // The mask over an array [M,N]. rng may be None where p = 0; `p_name` is the argument that asks for it.
 Mask make_mask(const py::handle& rng, double p, const char* p_name, bool unit, i64 M, i64 N);
 
+// The mask over a layer's input [M,K]: the stream's top bit flipped, columns from 0 (rng.col0 is where y's begin).
+Mask make_input_mask(const py::handle& rng, double p, const char* p_name, bool unit, i64 M, i64 K);
+
 }  // namespace fusedrop::bind

@@ -63,7 +63,8 @@ def linear_forward(
     residual: NDArray[Any] | None,
     granularity: str,
     out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], Saved]: ...
+    save: bool,
+) -> Any: ...
 def linear_backward(
     dy: NDArray[Any],
     saved: Saved,

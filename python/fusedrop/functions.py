@@ -1,7 +1,8 @@
 """The pure functions: everything they need is an argument, everything they make is a result.
 
 Letters: M rows (batch), K inputs, N outputs; x [M, K], w [N, K], b [N], z = x wᵀ + b, y [M, N].
-p is the probability of dropping. Arrays are NumPy arrays of float32 or float64, all of one dtype, with any strides; results are C-contiguous.
+p is the probability of dropping. Arrays are NumPy arrays of float32 or float64, all of one dtype, with any strides;
+results are C-contiguous.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def linear_forward(
     Dropout: Srivastava et al., JMLR 15 (2014). A dropped element is 0 even where z is NaN or Inf.
     """
     return _core.linear_forward(
-        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, out
+        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, out, True
     )
 
 
@@ -80,8 +81,8 @@ def linear(
 ) -> Array:
     """y [M, N] alone: `linear_forward` without what backward needs. Same arguments, same errors."""
     return _core.linear_forward(
-        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, out
-    )[0]
+        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, out, False
+    )
 
 
 def linear_backward(

@@ -184,6 +184,7 @@ class Linear(Layer):
 
     def forward(self, x, train=True, *, residual=None):
         """y [M, N] of x [M, K], plus `residual` [M, N] if given; train=False: no masks, no scale."""
+        following = self.mask_name.following(train)
         y, self._saved = functions.linear_forward(
             x,
             self.params["weight"],
@@ -196,15 +197,14 @@ class Linear(Layer):
             residual=residual,
             granularity=self.granularity,
         )
-        if train:
-            self.mask_name.advance()
+        self.mask_name.rng = following
         return y
 
     def backward(self, dy, input_grad=True):
         """dx [M, K] (None where input_grad is False) for dy [M, N]; fills `grads`. A residual's gradient is dy."""
         saved, grads = self._last_forward(), self.grads
-        dw, db = grads["weight"], grads.get("bias", False)
-        return functions.linear_backward(dy, saved, dx=input_grad, dw=dw, db=db)[0]
+        dx, dw, db = checks.flag(input_grad, "input_grad"), grads["weight"], grads.get("bias", False)
+        return functions.linear_backward(dy, saved, dx=dx, dw=dw, db=db)[0]
 
     def __repr__(self):
         options = f", activation={self.activation!r}" if self.activation != "identity" else ""
@@ -221,6 +221,6 @@ def _initial_std(init, activation, fan_in, fan_out):
     if init == "xavier":
         return math.sqrt(2 / max(fan_in + fan_out, 1))
     wanted = "'he', 'xavier', a finite standard deviation >= 0 or None"
-    if isinstance(init, str):
+    if isinstance(init, (str, bool)):
         raise ValueError(f"init must be {wanted}; got {init!r}")
     return checks.number(init, "init", wanted)

@@ -65,7 +65,8 @@ def _target_rows(labels, m, n, dtype):
         raise ValueError(f"labels must be [M] = [{m}] or [M, N] = [{m}, {n}] to match logits; got {got}")
     if labels.dtype.kind not in "biuf":
         raise TypeError(f"labels [M, N] must be real numbers; got {labels.dtype}")
-    if m and not ((labels >= 0).all() and np.allclose(labels.sum(axis=1), 1, atol=1e-3)):
-        worst = labels[np.abs(labels.sum(axis=1) - 1).argmax()]
-        raise ValueError(f"labels [M, N] must be rows of probabilities >= 0 that sum to 1; got {worst}")
+    wrong = (labels < 0).any(axis=1) | ~(np.abs(labels.sum(axis=1) - 1) < 1e-3)
+    if wrong.any():
+        got = labels[wrong.argmax()]
+        raise ValueError(f"labels [M, N] must be rows of probabilities >= 0 that sum to 1; got {got}")
     return labels.astype(dtype, copy=False)

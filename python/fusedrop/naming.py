@@ -32,15 +32,21 @@ class MaskName:
         )
 
     def place(self, seed: int | None, stream: int) -> None:
-        """A network's assignment: fills in what the layer was not given itself, and starts at step 0."""
-        seed = self.rng.seed if self.seed_given or seed is None else seed
+        """A network's assignment: fills in what the layer was not given itself, and starts at step 0.
+
+        A seed from an inner network counts as given: an outer one's does not replace it.
+        """
+        if seed is None or self.seed_given:
+            seed = self.rng.seed
+        else:
+            self.seed_given = True
         stream = self.rng.stream if self.stream_given else stream
         self._weight_key = stream
         self.rng = Philox(seed, stream)
 
-    def advance(self) -> None:
-        """One training call is over."""
-        self.rng = self.rng.next()
+    def following(self, train: bool) -> Philox:
+        """The name to go on with once a call has succeeded; fails before any work where the steps are used up."""
+        return self.rng.next() if train else self.rng
 
     def weight_generator(self) -> np.random.Generator:
         """NumPy's generator for the initial weights: independent of the masks, fixed by seed and stream."""

@@ -150,6 +150,8 @@ def _parameters(parameters):
     for i, p in enumerate(parameters):
         if not isinstance(p, Parameter):
             raise TypeError(f"parameters must be {wanted}; got {type(p).__name__} at [{i}]")
+        if any(p.value is other.value for other in parameters[:i]):
+            raise ValueError(f"parameters must be {wanted}, each once; got {p.name} twice")
     return parameters
 
 

@@ -47,27 +47,28 @@ class Dropout(Layer):
     def forward(self, x, train=True):
         """An array like x; at test time and with inverted scaling, x itself."""
         checks.floating_array(x, "x")
-        p, rng = self._p, self.mask_name.rng if train else None
-        y = self._apply(x, p, rng)
-        self._saved = (x.shape, x.dtype, p, rng)
-        if train:
-            self.mask_name.advance()
+        following = self.mask_name.following(train)
+        call = (self.mask_name.rng if train else None, self._p, self.granularity, self.scaling)
+        y = _dropped(x, *call)
+        self._saved = (x.shape, x.dtype, call)
+        self.mask_name.rng = following
         return y
 
     def backward(self, dy, input_grad=True):
         """dx: dropout is linear, so dy goes through the very same mask and scale."""
-        shape, dtype, p, rng = self._last_forward()
+        shape, dtype, call = self._last_forward()
         checks.gradient_like(dy, shape, dtype)
-        return self._apply(dy, p, rng) if input_grad else None
-
-    def _apply(self, a, p, rng):
-        """Training has the name of a mask, test time has none."""
-        if rng is not None:
-            return functions.dropout(a, p=p, rng=rng, granularity=self.granularity, scaling=self.scaling)
-        return a if self.scaling == "inverted" else np.asarray(np.multiply(a, a.dtype.type(1 - p), order="C"))
+        return _dropped(dy, *call) if input_grad else None
 
     def __repr__(self):
         return f"Dropout({self.p}" + (", scaling='classic')" if self.scaling == "classic" else ")")
+
+
+def _dropped(a, rng, p, granularity, scaling):
+    """Training has the name of a mask, test time has none."""
+    if rng is not None:
+        return functions.dropout(a, p=p, rng=rng, granularity=granularity, scaling=scaling)
+    return a if scaling == "inverted" else np.asarray(np.multiply(a, a.dtype.type(1 - p), order="C"))
 
 
 class Activation(Layer):

@@ -15,7 +15,8 @@ class Mutant(NamedTuple):
 
 
 MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
-SPECIAL, EXACT, LAYERS = "tests/test_special_values.py", "tests/test_exactness.py", "tests/test_layers.py"
+SPECIAL, EXACT = "tests/test_special_values.py", "tests/test_exactness.py"
+LAYERS = "tests/test_layers.py tests/test_reproducibility.py"
 
 MUTANTS = [
     Mutant(
@@ -62,8 +63,8 @@ MUTANTS = [
     ),
     Mutant(
         "input mask on the output's stream",
-        "csrc/bind/bind_linear.cpp",
-        "args.input_mask.stream ^= kInputStream;",
+        "csrc/bind/bind_rng.cpp",
+        "input.stream ^= kInputStream;",
         "",
         f"{MASKS} -k flipped",
     ),
@@ -147,8 +148,8 @@ MUTANTS = [
     Mutant(
         "a layer repeats one mask",
         "python/fusedrop/naming.py",
-        "self.rng = self.rng.next()",
-        "pass",
+        "return self.rng.next() if train else self.rng",
+        "return self.rng",
         LAYERS,
     ),
     Mutant(

@@ -1,7 +1,7 @@
 """Timing that survives a shared machine: candidates interleaved in one process, medians, ratios.
 
-Thread pools of different libraries spin for about a millisecond after a call and would disturb the next candidate, so
-each sample begins with untimed calls of its own.
+Thread pools spin after a call, OpenBLAS's for 26 ms, and would take a core from the next candidate: each sample begins
+with a rest and with untimed calls of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import fusedrop as fd
 import numpy as np
 
 SAMPLE_SECONDS = 0.02  # at least this long, so that the clock and a call's noise do not count
-WARM_SECONDS = 0.004  # longer than a foreign pool spins
+REST_SECONDS = 0.05  # longer than any pool spins
+WARM_SECONDS = 0.004  # wakes the candidate's own pool and refills the caches
 
 
 def seconds_of(call: Callable[[], object], calls: int) -> float:
@@ -39,6 +40,7 @@ def interleaved(candidates: dict[str, Callable[[], object]], rounds: int = 9) ->
     names = list(candidates)
     for index in range(rounds):
         for name in names[index % len(names) :] + names[: index % len(names)]:
+            time.sleep(REST_SECONDS)
             warm_until = time.perf_counter() + WARM_SECONDS
             while time.perf_counter() < warm_until:
                 candidates[name]()

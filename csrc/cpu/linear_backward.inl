@@ -134,15 +134,15 @@ struct BackwardJob {
   GradientPacker<T> gradient;
   Keeper input_keeper;
   Grid grid;
-  char* memory = nullptr;
-  i64 memory_stride = 0, b_at = 0, words_at = 0;
+  char* const* memory = nullptr;  // a buffer a thread, and one more for db_sums
+  i64 b_at = 0, words_at = 0;
   T* db_sums = nullptr;  // [N rounded up to whole strips], shared: each thread adds to its own columns
 
   explicit BackwardJob(const LinearBackwardArgs& a) : args(a), gradient(a), input_keeper(a.input_mask) {}
 
-  T* a_block(int thread) const { return reinterpret_cast<T*>(memory + thread * memory_stride); }
-  T* b_block(int thread) const { return reinterpret_cast<T*>(memory + thread * memory_stride + b_at); }
-  u32* words(int thread) const { return reinterpret_cast<u32*>(memory + thread * memory_stride + words_at); }
+  T* a_block(int thread) const { return reinterpret_cast<T*>(memory[thread]); }
+  T* b_block(int thread) const { return reinterpret_cast<T*>(memory[thread] + b_at); }
+  u32* words(int thread) const { return reinterpret_cast<u32*>(memory[thread] + words_at); }
 
   void allocate(Order order, i64 K) {
     ScratchLayout layout;
@@ -151,10 +151,9 @@ struct BackwardJob {
     b_at = layout.add(b_block_elements<T>(grid.col_chunk, K) * size);
     words_at = layout.add(keep_room(Tiling<T>::MC > Tiling<T>::KC ? Tiling<T>::MC : Tiling<T>::KC) *
                           static_cast<i64>(sizeof(u32)));
-    memory_stride = layout.size();
     const i64 sums_bytes = round_up(args.N, kGroup) * size;
-    memory = static_cast<char*>(scratch(memory_stride * grid.threads() + sums_bytes));
-    db_sums = reinterpret_cast<T*>(memory + memory_stride * grid.threads());
+    memory = scratch(grid.threads() + 1, layout.size() > sums_bytes ? layout.size() : sums_bytes);
+    db_sums = reinterpret_cast<T*>(memory[grid.threads()]);
   }
 
   // dx [M,K] = dz [M,N] w [N,K]

@@ -97,11 +97,11 @@ struct ForwardJob {
   Keeper keeper, input_keeper;
   typename ForwardSink<T>::Finish finish;
   Grid grid;
-  char* memory;
-  i64 memory_stride, b_at, words_at;
+  char* const* memory;  // a buffer a thread
+  i64 b_at, words_at;
 
   void run(int thread) {
-    char* mine = memory + thread * memory_stride;
+    char* mine = memory[thread];
     u32* words = reinterpret_cast<u32*>(mine + words_at);
     const View<T> x(args.x), w(args.w);
     auto pack_a = [&](i64 i, i64 rows, i64 k, i64 depth, T* dst) {
@@ -128,9 +128,8 @@ void linear_forward_typed(const LinearForwardArgs& args) {
   layout.add(a_block_elements<T>(Order::by_rows) * static_cast<i64>(sizeof(T)));
   const i64 b_at = layout.add(b_block_elements<T>(grid.col_chunk, args.K) * static_cast<i64>(sizeof(T)));
   const i64 words_at = layout.add(keep_room(Tiling<T>::MC) * static_cast<i64>(sizeof(u32)));
-  char* memory = static_cast<char*>(scratch(layout.size() * grid.threads()));
-  ForwardJob<T> job{args, Keeper(args.mask), Keeper(args.input_mask), finish, grid, memory, layout.size(),
-                    b_at, words_at};
+  char* const* memory = scratch(grid.threads(), layout.size());
+  ForwardJob<T> job{args, Keeper(args.mask), Keeper(args.input_mask), finish, grid, memory, b_at, words_at};
   run_threads(grid.threads(), [](int thread, void* p) { static_cast<ForwardJob<T>*>(p)->run(thread); }, &job);
 }
 

@@ -134,8 +134,8 @@ MUTANTS = [
     Mutant(
         "one scratch buffer for all threads",
         "csrc/cpu/scratch.cpp",
-        "thread_local Buffer buffer;",
-        "Buffer buffer;",
+        "thread_local Pool pool;",
+        "Pool pool;",
         f"{EXACT} -k python_threads",
     ),
     Mutant(

@@ -1,7 +1,8 @@
 """Timing that survives a shared machine: candidates interleaved in one process, medians, ratios.
 
-Thread pools spin after a call, OpenBLAS's for 26 ms, and would take a core from the next candidate: each sample begins
-with a rest and with untimed calls of its own.
+Thread pools spin after a call and would take a core from the next candidate. Each sample therefore begins with a rest,
+longer than OpenMP's pools spin, and with untimed calls of its own; OpenBLAS, whose threads spin for a tenth of a second, is
+told to sleep as early as the others. A longer rest instead lets the cores fall asleep, and halves everybody's speed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import fusedrop as fd
-import numpy as np
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "22")  # 2^22 cycles, about a millisecond; read when NumPy is imported
+
+import fusedrop as fd  # noqa: E402
+import numpy as np  # noqa: E402
 
 SAMPLE_SECONDS = 0.02  # at least this long, so that the clock and a call's noise do not count
-REST_SECONDS = 0.05  # longer than any pool spins
-WARM_SECONDS = 0.004  # wakes the candidate's own pool and refills the caches
+REST_SECONDS = 0.006  # longer than an OpenMP pool spins
+WARM_SECONDS = 0.012  # wakes the candidate's own pool and refills the caches
 
 
 def seconds_of(call: Callable[[], object], calls: int) -> float:

@@ -137,7 +137,7 @@ def test_readme_commands_are_those_that_ci_runs(variable, command):
     assert command in lines, f"README must show, on a line of its own: {command}"
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert f'{variable}="{command}"\n' in script
-    assert re.search(rf'^ +in_venv \w+ "\${variable}\b', script, flags=re.MULTILINE)
+    assert re.search(rf'^ +(\w+=\w+ )*in_venv \w+ "\${variable}\b', script, flags=re.MULTILINE)
 
 
 # --- files

@@ -1,8 +1,8 @@
 """Timing that survives a shared machine: candidates interleaved in one process, medians, ratios.
 
 Thread pools spin after a call and would take a core from the next candidate. Each sample therefore begins with a rest,
-longer than OpenMP's pools spin, and with untimed calls of its own; OpenBLAS, whose threads spin for a tenth of a second, is
-told to sleep as early as the others. A longer rest instead lets the cores fall asleep, and halves everybody's speed.
+longer than OpenMP's pools spin, and with untimed calls of its own; OpenBLAS, whose threads spin for 0.1 s,
+is told to sleep as early as the others. A longer rest instead lets the cores fall asleep, and halves everybody's speed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "22")  # 2^22 cycles, about a millisecond; read when NumPy is imported
 
-import fusedrop as fd  # noqa: E402
-import numpy as np  # noqa: E402
+import fusedrop as fd
+import numpy as np
 
 SAMPLE_SECONDS = 0.02  # at least this long, so that the clock and a call's noise do not count
 REST_SECONDS = 0.006  # longer than an OpenMP pool spins

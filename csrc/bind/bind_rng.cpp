@@ -55,9 +55,12 @@ Philox tied(const Philox& rng, const py::args& args, const py::kwargs& kwargs) {
   return with_ties(untied, repeat, period);
 }
 
+py::object period_of(const Philox& rng) {
+  return rng.period == 0 ? py::object(py::none()) : py::object(py::int_(rng.period));
+}
+
 py::tuple fields(const Philox& rng) {
-  const py::object period = rng.period == 0 ? py::object(py::none()) : py::object(py::int_(rng.period));
-  return py::make_tuple(rng.seed, rng.stream, rng.step, rng.row0, rng.col0, rng.repeat, period);
+  return py::make_tuple(rng.seed, rng.stream, rng.step, rng.row0, rng.col0, rng.repeat, period_of(rng));
 }
 
 Philox next(const Philox& rng) {
@@ -192,7 +195,7 @@ void register_rng(py::module_& m) {
       .def_readonly("row0", &Philox::row0)
       .def_readonly("col0", &Philox::col0)
       .def_readonly("repeat", &Philox::repeat)
-      .def_property_readonly("period", [](const Philox& rng) { return fields(rng)[6]; })
+      .def_property_readonly("period", &period_of)
       .def("next", &next, "The name of the next step's mask.")
       .def("at", &at, "at(row0=0, col0=0): the same mask, for an array that begins at (row0, col0) of it.")
       .def("tied", &tied, "tied(repeat=1, period=None): rows share masks, row r draws row (r // repeat) % period.")

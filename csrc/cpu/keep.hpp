@@ -21,14 +21,11 @@ class Keeper {
     if (constant(words, rows)) return;
     const u64 col = mask_.col0 + static_cast<u64>(j);
     const u32 block = static_cast<u32>(col / kGroup), shift = static_cast<u32>(col % kGroup);
-    const u32 blocks[4] = {block, block, block, block}, next[4] = {block + 1, block + 1, block + 1, block + 1};
     for (i64 r = 0; r < rows; r += 4) {
-      u32 row[4];
-      for (int g = 0; g < 4; ++g) row[g] = row_coordinate(mask_, static_cast<u64>(i + r + g));
-      keep_words4(keys_, mask_, row, blocks, words + r);
+      four_rows(i + r, block, words + r);
       if (shift == 0) continue;
       u32 right[4];
-      keep_words4(keys_, mask_, row, next, right);
+      four_rows(i + r, block + 1, right);
       for (int g = 0; g < 4; ++g) words[r + g] = join(words[r + g], right[g], shift);
     }
   }
@@ -39,18 +36,25 @@ class Keeper {
     const u64 col = mask_.col0 + static_cast<u64>(j);
     const u32 block = static_cast<u32>(col / kGroup), shift = static_cast<u32>(col % kGroup);
     const u32 r = row_coordinate(mask_, static_cast<u64>(i));
-    const u32 rows[4] = {r, r, r, r};
     const i64 groups = shift == 0 ? count : count + 1;
-    for (i64 g = 0; g < groups; g += 4) {
-      const u32 at = block + static_cast<u32>(g);
-      const u32 blocks[4] = {at, at + 1, at + 2, at + 3};
-      keep_words4(keys_, mask_, rows, blocks, words + g);
-    }
+    for (i64 g = 0; g < groups; g += 4) keep_words4(keys_, mask_, {r, 0, block + static_cast<u32>(g), 1}, words + g);
     if (shift == 0) return;
     for (i64 g = 0; g < count; ++g) words[g] = join(words[g], words[g + 1], shift);
   }
 
  private:
+  // Rows i .. i+3 of one group. Rows that repeat or wrap around are no progression: they are drawn one by one.
+  FD_FN void four_rows(i64 i, u32 block, u32* words) const {
+    const u64 first = static_cast<u64>(i);
+    if (mask_.repeat == 1 && mask_.period == 0)
+      return keep_words4(keys_, mask_, {row_coordinate(mask_, first), mask_.unit ? 0u : 1u, block, 0}, words);
+    for (u64 g = 0; g < 4; ++g) {
+      u32 same[4];
+      keep_words4(keys_, mask_, {row_coordinate(mask_, first + g), 0, block, 0}, same);
+      words[g] = same[0];
+    }
+  }
+
   static u32 join(u32 left, u32 right, u32 shift) { return (left >> shift) | (right << (kGroup - shift)); }
 
   bool constant(u32* words, i64 count) const {

@@ -2,7 +2,7 @@
 //   x [M,K] f32 or f64, any strides | w [N,K] | b [N] or null | residual [M,N] or null | y [M,N] | z [M,N] or null
 //   mask = f(seed, stream, step, row0+i, col0+j), core/mask.hpp
 //   x may have a mask of its own, applied while it is packed
-// Work      2MNK flop; one Philox call for 8 elements of y (0.33 ns an element on one AVX-512 core, 2026-11-21, docs/performance.md)
+// Work      2MNK flop; one Philox call for 8 elements of y: docs/performance.md has what that costs
 // Tiling    gemm.hpp; the epilogue runs on each register tile while it is in the L1
 // Numerics  accumulation in the operands' type, in k order; |err| <= c K eps sum|x||w|; kept NaN and Inf propagate
 // Limits    any M, N, K >= 0; no read past the last element; re-entrant; memory from scratch.hpp only

@@ -20,4 +20,10 @@ FD_FN PhiloxKeys philox_keys(u64 seed) {
   return keys;
 }
 
+// Four (row, 32-column group) pairs, pair g at (row + g * row_step, block + g * block_step). First and step, not arrays: a
+// vector load of words that were just stored one by one waits for the store buffer.
+struct Quad {
+  u32 row, row_step, block, block_step;
+};
+
 }  // namespace fusedrop

@@ -4,7 +4,7 @@
 //   + - * / fma min max abs copy_sign round_even pow2, as core/scalar.hpp has them
 //   LaneMask = what select takes; Vec<T>::lanes(bits) makes one from the low W bits, bit i for lane i
 //   transpose(src, ld, dst, ldd): a W x W block, dst[j*ldd + i] = src[i*ld + j]
-//   keep_words4(keys, mask, rows, blocks, out): 32 keep bits for each of four (row, 32-column group) pairs
+//   keep_words4(keys, mask, quad, out): 32 keep bits for each of four (row, 32-column group) pairs
 //
 // Everything sits in an unnamed namespace inside the instruction set's own: no symbol leaves the object file.
 #pragma once

@@ -132,9 +132,9 @@ FD_FN void philox_round(PhiloxLanes c[4], u64 key0, u64 key1) {
 
 // Two pairs at once: 128-bit half g is pair g, so packing the compares of words i and i+1 puts the bytes of a pair
 // side by side.
-FD_FN void keep_words2(const PhiloxKeys& keys, const Mask& mask, const u32* rows, const u32* blocks, u32* out) {
-  const __m256i row = _mm256_set_epi64x(rows[1], rows[1], rows[0], rows[0]);
-  const __m256i block = _mm256_set_epi64x(blocks[1], blocks[1], blocks[0], blocks[0]);
+FD_FN void keep_words2(const PhiloxKeys& keys, const Mask& mask, Quad q, u32* out) {
+  const __m256i row = _mm256_set_epi64x(q.row + q.row_step, q.row + q.row_step, q.row, q.row);
+  const __m256i block = _mm256_set_epi64x(q.block + q.block_step, q.block + q.block_step, q.block, q.block);
   const __m256i call = _mm256_add_epi64(_mm256_slli_epi64(block, 2), _mm256_set_epi64x(2, 0, 2, 0));
   const __m256i step = _mm256_set1_epi64x(mask.step), stream = _mm256_set1_epi64x(mask.stream);
   PhiloxLanes a[4] = {{call}, {row}, {step}, {stream}};
@@ -155,9 +155,9 @@ FD_FN void keep_words2(const PhiloxKeys& keys, const Mask& mask, const u32* rows
   out[1] = (low >> 16) | (high & 0xffff0000);
 }
 
-FD_FN void keep_words4(const PhiloxKeys& keys, const Mask& mask, const u32* rows, const u32* blocks, u32* out) {
-  keep_words2(keys, mask, rows, blocks, out);
-  keep_words2(keys, mask, rows + 2, blocks + 2, out + 2);
+FD_FN void keep_words4(const PhiloxKeys& keys, const Mask& mask, Quad q, u32* out) {
+  keep_words2(keys, mask, q, out);
+  keep_words2(keys, mask, {q.row + 2 * q.row_step, q.row_step, q.block + 2 * q.block_step, q.block_step}, out + 2);
 }
 
 }  // namespace

@@ -145,12 +145,11 @@ FD_FN void philox_round(PhiloxLanes c[4], u64 key0, u64 key1) {
 
 // Lane 4g + q is call q of pair g. Even lanes are computed in `a`, odd ones in `b`. A 16-bit compare of word i gives
 // bits 8g + 2q + h: its byte g is columns 8i .. 8i+7 of pair g, so a 4 x 4 byte transpose makes the four row words.
-FD_FN void keep_words4(const PhiloxKeys& keys, const Mask& mask, const u32* rows, const u32* blocks, u32* out) {
+FD_FN void keep_words4(const PhiloxKeys& keys, const Mask& mask, Quad q, u32* out) {
   const __m512i pair = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0);
-  const __m512i row = _mm512_permutexvar_epi64(
-      pair, _mm512_castsi256_si512(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(rows)))));
-  const __m512i block = _mm512_permutexvar_epi64(
-      pair, _mm512_castsi256_si512(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks)))));
+  const __m512i row = _mm512_add_epi64(_mm512_set1_epi64(q.row), _mm512_mul_epu32(pair, _mm512_set1_epi64(q.row_step)));
+  const __m512i block =
+      _mm512_add_epi64(_mm512_set1_epi64(q.block), _mm512_mul_epu32(pair, _mm512_set1_epi64(q.block_step)));
   const __m512i call = _mm512_add_epi64(_mm512_slli_epi64(block, 2), _mm512_set_epi64(2, 0, 2, 0, 2, 0, 2, 0));
   const __m512i step = _mm512_set1_epi64(mask.step), stream = _mm512_set1_epi64(mask.stream);
   PhiloxLanes a[4] = {{call}, {row}, {step}, {stream}};

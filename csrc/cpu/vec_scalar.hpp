@@ -90,8 +90,8 @@ FD_FN void transpose(const T* src, i64, T* dst, i64) {
   *dst = *src;
 }
 
-FD_FN void keep_words4(const PhiloxKeys&, const Mask& mask, const u32* rows, const u32* blocks, u32* out) {
-  for (int g = 0; g < 4; ++g) out[g] = keep_word(mask, rows[g], blocks[g]);
+FD_FN void keep_words4(const PhiloxKeys&, const Mask& mask, Quad q, u32* out) {
+  for (u32 g = 0; g < 4; ++g) out[g] = keep_word(mask, q.row + g * q.row_step, q.block + g * q.block_step);
 }
 
 }  // namespace

@@ -50,8 +50,8 @@ MUTANTS = [
     Mutant(
         "mask keyed on the block instead of the row",
         "csrc/cpu/keep.hpp",
-        "static_cast<u64>(i + r + g)",
-        "static_cast<u64>(r + g)",
+        "four_rows(i + r, block, words + r);",
+        "four_rows(r, block, words + r);",
         f"{VALUES} {MASKS}",
     ),
     Mutant(

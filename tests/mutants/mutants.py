@@ -118,13 +118,6 @@ MUTANTS = [
         VALUES,
     ),
     Mutant(
-        "the last column of a panel is not zeroed but read",
-        "csrc/cpu/pack.hpp",
-        "const i64 n = cols - j < NR ? cols - j : NR;",
-        "const i64 n = NR;",
-        f"{SPECIAL} {VALUES}",
-    ),
-    Mutant(
         "db counted once for every block of columns",
         "csrc/cpu/linear_backward.inl",
         "first_columns = j == 0;",

@@ -32,6 +32,8 @@ bool is_native_float(const py::handle& a) {
   return py::isinstance<py::array_t<float>>(a) || py::isinstance<py::array_t<double>>(a);
 }
 
+bool is_plain(const py::handle& array) { return Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
+
 std::pair<const char*, const char*> extent(const py::array& a) {
   const char* low = static_cast<const char*>(a.data());
   const char* high = low + a.itemsize();
@@ -48,21 +50,19 @@ std::pair<const char*, const char*> extent(const py::array& a) {
 std::string shape_text(const py::array& a) { return join_dims(a.shape(), a.shape() + a.ndim()); }
 std::string shape_text(std::initializer_list<py::ssize_t> dims) { return join_dims(dims.begin(), dims.end()); }
 
-std::string dtype_text(const py::object& a) {
-  if (py::isinstance<py::array>(a)) return py::str(a.attr("dtype")).cast<std::string>();
-  return type_text(a);
-}
+std::string dtype_text(const py::array& a) { return py::str(a.attr("dtype")).cast<std::string>(); }
 
 Dtype dtype_of(const py::array& a) { return a.itemsize() == 4 ? Dtype::float32 : Dtype::float64; }
 
 py::array floating_array(const py::handle& value, const char* name) {
-  // A masked array's mask would be ignored in silence. NumPy's scalars have a dtype, but are no arrays.
-  const bool masked = py::isinstance<py::array>(value) && py::hasattr(value, "mask");
-  if (masked || !py::isinstance<py::array>(value))
-    throw py::type_error(std::string(name) + " must be a NumPy array of float32 or float64; got " + type_text(value));
-  if (!is_native_float(value))
-    throw py::type_error(std::string(name) + " must be a NumPy array of float32 or float64; got " +
-                         dtype_text(py::reinterpret_borrow<py::object>(value)));
+  const bool is_array = py::isinstance<py::array>(value);  // NumPy's scalars have a dtype, but are no arrays
+  // A masked array's mask would be ignored in silence. Only subclasses can have one: a plain array is not asked.
+  const bool masked = is_array && !is_plain(value) && py::hasattr(value, "mask");
+  if (!is_array || masked || !is_native_float(value)) {
+    const std::string got =
+        is_array && !masked ? dtype_text(py::reinterpret_borrow<py::array>(value)) : type_text(value);
+    throw py::type_error(std::string(name) + " must be a NumPy array of float32 or float64; got " + got);
+  }
   return regular(py::reinterpret_borrow<py::array>(value));
 }
 

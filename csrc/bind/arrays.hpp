@@ -16,7 +16,7 @@ namespace py = pybind11;
 
 std::string shape_text(const py::array& a);                     // "[32, 256]"
 std::string shape_text(std::initializer_list<py::ssize_t> dims);  // "[32, 256]"; -1 prints as "*"
-std::string dtype_text(const py::object& a);  // "float32", or the type's name where there is no dtype
+std::string dtype_text(const py::array& a);                       // "float32"
 
 // float32 or float64, else TypeError.
 py::array floating_array(const py::handle& value, const char* name);

@@ -99,9 +99,8 @@ Raises TypeError for what is no integer and ValueError beyond these ranges. The 
 
 u64 whole(const py::handle& value, const char* name, u64 low, u64 high) {
   const auto range = [&] { return "[" + std::to_string(low) + ", " + std::to_string(high) + "]"; };
-  if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
-    throw py::type_error(std::string(name) + " must be an integer in " + range() + "; got " + repr_text(value));
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  const bool may_be = !PyBool_Check(value.ptr()) && PyIndex_Check(value.ptr());
+  const py::object index = py::reinterpret_steal<py::object>(may_be ? PyNumber_Index(value.ptr()) : nullptr);
   if (!index) {  // an array has __index__ and refuses it
     PyErr_Clear();
     throw py::type_error(std::string(name) + " must be an integer in " + range() + "; got " + repr_text(value));

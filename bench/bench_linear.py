@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from harness import geometric_mean, interleaved, machine, measured_peak, write_json
+
+# isort: split
+# harness comes before NumPy: it tells OpenBLAS's threads to sleep early
 import fusedrop as fd
 import numpy as np
 from fusedrop import reference
-from harness import geometric_mean, interleaved, machine, measured_peak, write_json
 from peers import PEERS, Fusedrop, Problem, installed
 
 SHAPES = [

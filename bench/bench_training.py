@@ -12,9 +12,12 @@ import argparse
 import itertools
 import sys
 
+from harness import interleaved, machine, write_json
+
+# isort: split
+# harness comes before NumPy: it tells OpenBLAS's threads to sleep early
 import fusedrop as fd
 import numpy as np
-from harness import interleaved, machine, write_json
 from peers import installed
 
 SIZES, RATES, BATCH, LR = (784, 256, 256, 10), (0.2, 0.5, 0.0), 256, 0.5

@@ -7,7 +7,7 @@ from bounds import LinearBounds, assert_within
 from fusedrop import reference
 
 # (M, K, N): ones, primes, one below, at and above the tiles (14 and 6 rows, 4 to 32 columns), tall, wide, and
-# shapes that need a second block of M (224), K (512 or 256), N (2048), in forward or in one of the gradients.
+# shapes that need a second block of M (224), K (1024 or 512), N (2048), in forward or in one of the gradients.
 SHAPES = [
     (1, 1, 1),
     (2, 3, 5),
@@ -18,8 +18,8 @@ SHAPES = [
     (29, 7, 10),
     (230, 3, 6),
     (3, 1030, 34),
-    (520, 9, 37),
-    (5, 35, 600),
+    (1040, 9, 37),
+    (5, 35, 1100),
     (2, 4, 2090),
     (4, 2090, 3),
 ]

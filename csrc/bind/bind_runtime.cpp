@@ -36,7 +36,7 @@ double fma_peak(const std::string& dtype, double seconds) {
     Dtype dtype;
     i64 rounds;
     std::atomic<i64> flop{0};
-  } burst{dtype == "float64" ? Dtype::float64 : Dtype::float32, 100'000};
+  } burst{dtype == "float64" ? Dtype::float64 : dtype == "bfloat16" ? Dtype::bfloat16 : Dtype::float32, 100'000};
   const auto run = [&] {
     burst.flop = 0;
     const auto start = std::chrono::steady_clock::now();

@@ -2,12 +2,26 @@
 // M rows, K inputs, N outputs; everything is checked before it gets here.
 #pragma once
 
+#include "core/bfloat16.hpp"
 #include "core/epilogue.hpp"
 #include "core/mask.hpp"
 
 namespace fusedrop {
 
-enum class Dtype { float32, float64 };
+enum class Dtype { float32, float64, bfloat16 };
+
+// Calls f with a value of the type that arrays of `dtype` store.
+template <class F>
+FD_FN auto with_dtype(Dtype dtype, F f) {
+  switch (dtype) {
+    case Dtype::float64:
+      return f(double{});
+    case Dtype::bfloat16:
+      return f(bfloat16{});
+    default:
+      return f(float{});
+  }
+}
 
 struct Matrix {  // a strided view of the caller's array, read only
   const void* data = nullptr;
@@ -23,7 +37,7 @@ struct LinearForwardArgs {
   const void* b;    // [N] or null
   i64 b_stride;
   Matrix residual;  // [M,N] or null data: y = residual + dropout(...)
-  void* y;          // [M,N] C order; holds the partial sums of split K on the way
+  void* y;          // [M,N] C order; of float32 and float64 it holds the partial sums of a split K on the way
   void* z;          // [M,N] C order or null: the pre-activation, for backward
   Activation activation;
   bool before;      // dropout before the activation

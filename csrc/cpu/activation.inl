@@ -16,19 +16,19 @@ FD_FN V apply(V x, V dy, bool backward) {
   return Act::backward(dy, Act::keeps == Keeps::output ? Act::forward(x) : x);
 }
 
-template <class Act, class T>
+template <class Act, class S>
 void apply_range(const ActivationArgs& args, i64 begin, i64 end) {
-  using V = Vec<T>;
-  const T* x = static_cast<const T*>(args.x);
-  const T* dy = static_cast<const T*>(args.dy);
-  T* y = static_cast<T*>(args.y);
+  using V = Vec<sum_of<S>>;
+  const S* x = static_cast<const S*>(args.x);
+  const S* dy = static_cast<const S*>(args.dy);
+  S* y = static_cast<S*>(args.y);
   const bool backward = dy != nullptr;
   i64 i = begin;
   for (; i + V::W <= end; i += V::W)
     apply<Act>(V::load(x + i), V::load(backward ? dy + i : x + i), backward).store(y + i);
   if (i == end) return;
-  T in[V::W] = {}, g[V::W] = {}, out[V::W];  // the tail goes through a padded pack: the same bits as any other place
-  for (i64 c = 0; c < end - i; ++c) in[c] = x[i + c], g[c] = backward ? dy[i + c] : T(0);
+  S in[V::W] = {}, g[V::W] = {}, out[V::W];  // the tail goes through a padded pack: the same bits as any other place
+  for (i64 c = 0; c < end - i; ++c) in[c] = x[i + c], g[c] = backward ? dy[i + c] : S{};
   apply<Act>(V::load(in), V::load(g), backward).store(out);
   for (i64 c = 0; c < end - i; ++c) y[i + c] = out[c];
 }
@@ -44,9 +44,7 @@ void activation(const ActivationArgs& args) {
         const Job& j = *static_cast<const Job*>(p);
         const i64 begin = j.args.n * thread / j.threads, end = j.args.n * (thread + 1) / j.threads;
         with_activation(j.args.activation, [&](auto act) {
-          using Act = decltype(act);
-          j.args.dtype == Dtype::float32 ? apply_range<Act, float>(j.args, begin, end)
-                                         : apply_range<Act, double>(j.args, begin, end);
+          with_dtype(j.args.dtype, [&](auto s) { apply_range<decltype(act), decltype(s)>(j.args, begin, end); });
         });
       },
       &job);

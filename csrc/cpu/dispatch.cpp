@@ -15,6 +15,9 @@ extern const Backend backend;
 namespace avx512 {
 extern const Backend backend;
 }
+namespace avx512_bf16 {
+extern const Backend backend;
+}
 #endif
 
 namespace {
@@ -25,8 +28,10 @@ std::vector<const Backend*> available() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     found.push_back(&avx2::backend);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512vl")) {
       found.push_back(&avx512::backend);
+      if (__builtin_cpu_supports("avx512bf16")) found.push_back(&avx512_bf16::backend);
+    }
   }
 #endif
   return found;

@@ -26,17 +26,18 @@ FD_FN void visit_rows(const Keeper& keeper, Range rows, i64 N, Visit visit) {
     }
 }
 
-template <class T>
+template <class S>
 void drop_row(const DropoutArgs& args, i64 i, i64 j, i64 cols, const u32* words) {
+  using T = sum_of<S>;
   using V = Vec<T>;
-  const View<T> x = View<T>(args.x).at(i, j);
-  T* y = static_cast<T*>(args.y) + i * args.N + j;
+  const View<S> x = View<S>(args.x).at(i, j);
+  S* y = static_cast<S*>(args.y) + i * args.N + j;
   const T scale = static_cast<T>(args.scale);
   i64 c = 0;
   if (x.cs == 1)
     for (; c + V::W <= cols; c += V::W)
       select(V::lanes(words[c / kGroup] >> (c % kGroup)), V::load(x.p + c) * V(scale), V(T(0))).store(y + c);
-  for (; c < cols; ++c) y[c] = (words[c / kGroup] >> (c % kGroup)) & 1 ? x(0, c) * scale : T(0);
+  for (; c < cols; ++c) narrow((words[c / kGroup] >> (c % kGroup)) & 1 ? widen(x(0, c)) * scale : T(0), y[c]);
 }
 
 template <class Args, void (*rows_of)(const Args&, const Keeper&, Range)>
@@ -60,7 +61,7 @@ void run_over_rows(const Args& args) {
 
 void dropout_rows(const DropoutArgs& args, const Keeper& keeper, Range rows) {
   visit_rows(keeper, rows, args.N, [&](i64 i, i64 j, i64 cols, const u32* words) {
-    args.dtype == Dtype::float32 ? drop_row<float>(args, i, j, cols, words) : drop_row<double>(args, i, j, cols, words);
+    with_dtype(args.dtype, [&](auto s) { drop_row<decltype(s)>(args, i, j, cols, words); });
   });
 }
 

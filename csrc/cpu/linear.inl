@@ -8,6 +8,21 @@
 #include "cpu/peak.inl"
 
 namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+void linear_forward(const LinearForwardArgs& args) {
+  with_dtype(args.dtype, [&](auto s) { linear_forward_typed<decltype(s)>(args); });
+}
+void linear_backward(const LinearBackwardArgs& args) {
+  with_dtype(args.dtype, [&](auto s) { linear_backward_typed<decltype(s)>(args); });
+}
+
+i64 fma_burst(Dtype dtype, i64 rounds) {
+  return with_dtype(dtype, [&](auto s) { return fma_rounds<decltype(s)>(rounds); });
+}
+
+}  // namespace
+
 extern const Backend backend;
 const Backend backend = {FD_ISA_NAME, linear_forward, linear_backward, dropout, dropout_mask, activation, fma_burst};
 }  // namespace fusedrop::cpu::FD_ISA

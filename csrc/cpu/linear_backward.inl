@@ -4,22 +4,26 @@
 // Work      4MNK flop for both products; dz is formed in the packing of each, a block at a time, and never stored
 //           whole
 // Tiling    gemm.hpp; dz blocks keep dy's row order in both products, dw reads them by columns
-// Numerics  as forward; db adds rows 0 .. M-1 in order in the operands' type, the same for any thread count
+// Numerics  as forward; db adds rows 0 .. M-1 in order in the type of the sums, the same for any thread count
 // Limits    any M, N, K >= 0; no read past the last element; re-entrant; memory from scratch.hpp only
 #pragma once
 
 #include "core/args.hpp"
+#include "cpu/buffers.hpp"
 #include "cpu/gemm.hpp"
-#include "cpu/scratch.hpp"
+#if FD_BF16_DOT
+#include "cpu/pack_pairs.hpp"
+#endif
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
 // Forms blocks of dz, and db on the way where asked.
-template <class T>
+template <class S>
 class GradientPacker {
  public:
-  using Form = void (*)(const GradientPacker&, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db);
+  using T = sum_of<S>;
+  using Form = void (*)(const GradientPacker&, Order, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db);
 
   GradientPacker(const LinearBackwardArgs& args)
       : args_(args),
@@ -30,10 +34,11 @@ class GradientPacker {
         with_activation(args.activation, [](auto act) -> Form { return &GradientPacker::form_block<decltype(act)>; });
   }
 
-  // dst[r*ld + c] = dz(i + r, j + c), rows padded with zeros to whole strips.
+  // dst[r*ld + c] = dz(i + r, j + c), rows padded with zeros to whole strips; pairs of bfloat16 lie along the rows for
+  // a block of A that is read by rows, along the columns for one that is read by columns.
   // db[c] += the block's column sums, unless null.
-  void form(i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) const {
-    form_(*this, i, rows, j, cols, dst, ld, db);
+  void form(Order order, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) const {
+    form_(*this, order, i, rows, j, cols, dst, ld, db);
   }
 
  private:
@@ -45,14 +50,25 @@ class GradientPacker {
   }
 
   template <class Act>
-  static void form_block(const GradientPacker& self, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) {
+  static void form_block(const GradientPacker& self, Order order, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld,
+                         T* db) {
     for (i64 r = 0; r < rows; r += 4) {  // four rows of a strip share a generator call
       const i64 n = minimum(4, rows - r);
       for (i64 s = 0; s < cols; s += kGroup) {
         u32 words[4];
         self.keeper_.strip(i + r, n, j + s, words);
-        self.template form_strip<Act>(i + r, n, j + s, minimum(kGroup, cols - s), words, dst + r * ld + s, ld,
-                                      db == nullptr ? nullptr : db + s);
+        T* sums = db == nullptr ? nullptr : db + s;
+        const i64 width = minimum(kGroup, cols - s);
+        if constexpr (Format<S>::pair == 1) {
+          self.template form_strip<Act>(i + r, n, j + s, width, words, dst + r * ld + s, ld, sums);
+        } else {
+          alignas(64) T strip[4 * kGroup];
+          self.template form_strip<Act>(i + r, n, j + s, width, words, strip, kGroup, sums);
+          if (order == Order::by_rows)
+            Packer<S>::store_rows(strip, n, dst + r * ld + s / 2, ld);
+          else
+            Packer<S>::store_row_pairs(strip, n, dst + r / 2 * ld + s, ld);
+        }
       }
     }
   }
@@ -60,12 +76,12 @@ class GradientPacker {
   template <class Act>
   FD_FN void form_strip(i64 i, i64 rows, i64 j, i64 cols, const u32* words, T* dst, i64 ld, T* db) const {
     using V = Vec<T>;
-    T dy_row[kGroup], kept_row[kGroup];
-    const View<T> dy(args_.dy), kept(static_cast<const T*>(args_.kept), args_.N, 1);
+    S dy_row[kGroup], kept_row[kGroup];
+    const View<S> dy(args_.dy), kept(static_cast<const S*>(args_.kept), args_.N, 1);
     const V scale(scale_), rescale(rescale_);
     for (i64 r = 0; r < rows; ++r, dst += ld) {
-      const T* g = strip_row(dy.at(i + r, j), cols, dy_row);
-      const T* s = kept.p == nullptr ? nullptr : strip_row(kept.at(i + r, j), cols, kept_row);
+      const S* g = strip_row(dy.at(i + r, j), cols, dy_row);
+      const S* s = kept.p == nullptr ? nullptr : strip_row(kept.at(i + r, j), cols, kept_row);
       for (int c = 0; c < kGroup; c += V::W) {
         const V saved = s == nullptr ? V(T(0)) : V::load(s + c);
         V dz = Epilogue<Act>::backward(V::load(g + c), saved, args_.saved, V::lanes(words[r] >> c), scale, rescale,
@@ -77,9 +93,9 @@ class GradientPacker {
     }
   }
 
-  static FD_FN const T* strip_row(View<T> row, i64 cols, T* buffer) {
+  static FD_FN const S* strip_row(View<S> row, i64 cols, S* buffer) {
     if (row.cs == 1 && cols == kGroup) return row.p;
-    for (i64 c = 0; c < kGroup; ++c) buffer[c] = c < cols ? row(0, c) : T(0);
+    for (i64 c = 0; c < kGroup; ++c) buffer[c] = c < cols ? row(0, c) : S{};
     return buffer;
   }
 
@@ -90,11 +106,12 @@ class GradientPacker {
 };
 
 // The sink of both gradients: a plain store, with the mask of x over dx where the layer drops its input.
-template <class T>
+template <class S>
 class StoreSink {
  public:
-  StoreSink(T* c, i64 ld, const Keeper* keeper, u32* words) : c_(c), ld_(ld), keeper_(keeper), words_(words) {}
-  T* c() { return c_; }
+  using T = sum_of<S>;
+  StoreSink(S* c, i64 ld, const Keeper* keeper, u32* words) : c_(c), ld_(ld), keeper_(keeper), words_(words) {}
+  S* c() { return c_; }
   i64 ld() const { return ld_; }
 
   void begin_strip(i64 i, i64 rows, i64 j, i64) {
@@ -121,71 +138,65 @@ class StoreSink {
 
  private:
   bool dropping() const { return keeper_ != nullptr && !keeper_->keeps_all(); }
-  T* c_;
+  S* c_;
   i64 ld_;
   const Keeper* keeper_;
   u32* words_;
   i64 strip_row_ = 0, strip_col_ = 0;
 };
 
-template <class T>
+template <class S>
 struct BackwardJob {
+  using T = sum_of<S>;
   const LinearBackwardArgs& args;
-  GradientPacker<T> gradient;
+  GradientPacker<S> gradient;
   Keeper input_keeper;
   Grid grid;
+  BufferLayout<S> layout;
   char* const* memory = nullptr;  // a buffer a thread, and one more for db_sums
-  i64 b_at = 0, words_at = 0;
-  T* db_sums = nullptr;  // [N rounded up to whole strips], shared: each thread adds to its own columns
+  T* db_sums = nullptr;           // [N rounded up to whole strips], shared: each thread adds to its own columns
 
   explicit BackwardJob(const LinearBackwardArgs& a) : args(a), gradient(a), input_keeper(a.input_mask) {}
 
-  T* a_block(int thread) const { return reinterpret_cast<T*>(memory[thread]); }
-  T* b_block(int thread) const { return reinterpret_cast<T*>(memory[thread] + b_at); }
-  u32* words(int thread) const { return reinterpret_cast<u32*>(memory[thread] + words_at); }
-
-  void allocate(Order order, i64 K) {
-    ScratchLayout layout;
-    constexpr i64 size = static_cast<i64>(sizeof(T));
-    layout.add(a_block_elements<T>(order) * size);
-    b_at = layout.add(b_block_elements<T>(grid.col_chunk, K) * size);
-    words_at = layout.add(keep_room(Tiling<T>::MC > Tiling<T>::KC ? Tiling<T>::MC : Tiling<T>::KC) *
-                          static_cast<i64>(sizeof(u32)));
-    const i64 sums_bytes = round_up(args.N, kGroup) * size;
-    memory = scratch(grid.threads() + 1, layout.size() > sums_bytes ? layout.size() : sums_bytes);
+  void allocate(Order order, i64 cols, i64 K) {
+    layout = BufferLayout<S>(order, cols, K);
+    memory = scratch(grid.threads() + 1, maximum(layout.size(), round_up(args.N, kGroup) * i64{sizeof(T)}));
     db_sums = reinterpret_cast<T*>(memory[grid.threads()]);
   }
 
   // dx [M,K] = dz [M,N] w [N,K]
   void run_dx(int thread) {
-    const View<T> w(args.w);
-    auto pack_a = [&](i64 i, i64 rows, i64 n, i64 depth, T* dst) {
-      gradient.form(i, rows, n, depth, dst, Tiling<T>::LDA, nullptr);
+    const View<S> w(args.w);
+    auto pack_a = [&](i64 i, i64 rows, i64 step, i64 depth, T* dst, bool) {
+      const Range n = elements<S>(step, depth, args.N);
+      gradient.form(Order::by_rows, i, rows, n.begin, n.size(), dst, Tiling<T>::LDA, nullptr);
     };
-    auto pack_b = [&](i64 n, i64 depth, i64 j, i64 cols, T* dst) {
-      pack_panels<T, Tiling<T>::NR>(w.at(n, j), depth, cols, dst);
+    auto pack_b = [&](i64 step, i64 depth, i64 j, i64 cols, T* dst) {
+      const Range n = elements<S>(step, depth, args.N);
+      Packer<S>::panels(w.at(n.begin, j), n.size(), cols, dst);
     };
-    StoreSink<T> sink(static_cast<T*>(args.dx), args.K, &input_keeper, words(thread));
-    gemm_rectangle<Order::by_rows>(grid_rows(grid, thread, args.M), grid_cols(grid, thread, args.K), args.N, pack_a,
-                                   pack_b, sink, a_block(thread), b_block(thread));
+    StoreSink<S> sink(static_cast<S*>(args.dx), args.K, &input_keeper, layout.words(memory[thread]));
+    gemm_rectangle<Order::by_rows, S>(grid_rows(grid, thread, args.M), grid_cols(grid, thread, args.K), args.N, pack_a,
+                                      pack_b, sink, layout.buffers(memory[thread]));
   }
 
   // dw [N,K] = dzᵀ [N,M] x [M,K]; the threads of the first columns of K also sum db.
   void run_dw(int thread) {
-    const View<T> x(args.x);
+    const View<S> x(args.x);
     const Range cols = grid_cols(grid, thread, args.K);
-    bool first_columns = cols.begin == 0;
-    auto pack_a = [&](i64 n, i64 rows, i64 m, i64 depth, T* dst) {
-      gradient.form(m, depth, n, rows, dst, round_up(Tiling<T>::MC, kGroup), first_columns ? db_sums + n : nullptr);
+    auto pack_a = [&](i64 n, i64 rows, i64 step, i64 depth, T* dst, bool first) {
+      const Range m = elements<S>(step, depth, args.M);
+      T* sums = first && cols.begin == 0 ? db_sums + n : nullptr;
+      gradient.form(Order::by_cols, m.begin, m.size(), n, rows, dst, Tiling<T>::MC, sums);
     };
-    auto pack_b = [&](i64 m, i64 depth, i64 j, i64 width, T* dst) {
-      first_columns = j == 0;  // rows of dz are formed once for every NC columns; only the first time counts for db
-      pack_panels<T, Tiling<T>::NR>(x.at(m, j), depth, width, dst);
-      drop_panels<T, Tiling<T>::NR>(input_keeper, m, depth, j, width, dst, words(thread));
+    auto pack_b = [&](i64 step, i64 depth, i64 j, i64 width, T* dst) {
+      const Range m = elements<S>(step, depth, args.M);
+      Packer<S>::panels(x.at(m.begin, j), m.size(), width, dst);
+      Packer<S>::drop_panels(input_keeper, m.begin, m.size(), j, width, dst, layout.words(memory[thread]));
     };
-    StoreSink<T> sink(static_cast<T*>(args.dw), args.K, nullptr, nullptr);
-    gemm_rectangle<Order::by_cols>(grid_rows(grid, thread, args.N), cols, args.M, pack_a, pack_b, sink, a_block(thread),
-                                   b_block(thread));
+    StoreSink<S> sink(static_cast<S*>(args.dw), args.K, nullptr, nullptr);
+    gemm_rectangle<Order::by_cols, S>(grid_rows(grid, thread, args.N), cols, args.M, pack_a, pack_b, sink,
+                                      layout.buffers(memory[thread]));
   }
 
   // db alone, for a layer whose weight is frozen (or has no inputs): dz is formed and forgotten.
@@ -194,8 +205,8 @@ struct BackwardJob {
     constexpr i64 width = Tiling<T>::MC, depth = 64;
     for (i64 n = mine.begin; n < mine.end; n += width)
       for (i64 m = 0; m < args.M; m += depth)
-        gradient.form(m, minimum(depth, args.M - m), n, minimum(width, mine.end - n), a_block(thread),
-                      round_up(width, kGroup), db_sums + n);
+        gradient.form(Order::by_cols, m, minimum(depth, args.M - m), n, minimum(width, mine.end - n),
+                      layout.buffers(memory[thread]).a, width, db_sums + n);
   }
 
   template <void (BackwardJob::*part)(int)>
@@ -203,10 +214,11 @@ struct BackwardJob {
     run_threads(grid.threads(), [](int thread, void* p) { (static_cast<BackwardJob*>(p)->*part)(thread); }, this);
   }
 
-  // Costs of packing, in multiply-adds an element: forming dz about 20, copying about 4.
+  // In multiply-adds an element: copying about 4; forming dz about 20, and as much again or twice where two threads read
+  // the same dy and y.
   void input_gradient() {
-    grid = choose_grid({args.M, args.K, args.N, 20, 4, Tiling<T>::MR, kGroup});
-    allocate(Order::by_rows, args.N);
+    grid = choose_grid({args.M, args.K, args.N, 60, 4, 4, kGroup});
+    allocate(Order::by_rows, grid.col_chunk, args.N);
     run<&BackwardJob::run_dx>();
   }
 
@@ -216,25 +228,21 @@ struct BackwardJob {
     if (!product)
       grid.rows = grid.threads(), grid.cols = 1,
       grid.row_chunk = round_up((args.N + grid.rows - 1) / grid.rows, kGroup);
-    allocate(Order::by_cols, args.M);
+    allocate(Order::by_cols, product ? grid.col_chunk : kGroup, maximum(args.M, 64));
     for (i64 n = 0; n < round_up(args.N, kGroup); ++n) db_sums[n] = T(0);
     if (product)
       run<&BackwardJob::run_dw>();
     else
       run<&BackwardJob::run_db>();
-    if (args.db != nullptr) copy_row(db_sums, args.N, static_cast<T*>(args.db));
+    if (args.db != nullptr) copy_row(db_sums, args.N, static_cast<S*>(args.db));
   }
 };
 
-template <class T>
+template <class S>
 void linear_backward_typed(const LinearBackwardArgs& args) {
-  BackwardJob<T> job(args);
+  BackwardJob<S> job(args);
   if (args.dx != nullptr) job.input_gradient();
   if (args.dw != nullptr || args.db != nullptr) job.weight_gradient();
-}
-
-void linear_backward(const LinearBackwardArgs& args) {
-  args.dtype == Dtype::float32 ? linear_backward_typed<float>(args) : linear_backward_typed<double>(args);
 }
 
 }  // namespace

@@ -9,27 +9,24 @@ namespace {
 
 // Floating-point operations done by `rounds` rounds. As many chains as the micro-kernel has accumulators: more than
 // latency times throughput of any core.
-template <class T>
+template <class S>
 i64 fma_rounds(i64 rounds) {
+  using T = sum_of<S>;
   using V = Vec<T>;
   constexpr int chains = Tiling<T>::MR * Tiling<T>::NV;
   V acc[chains];
   for (int c = 0; c < chains; ++c) acc[c] = V(T(c));
-  const V factor(T(0.5)), term(T(1));
+  const V a(T(0.5)), b(T(1));
   for (i64 r = 0; r < rounds; ++r)
 #pragma GCC unroll 32
-    for (int c = 0; c < chains; ++c) acc[c] = multiply_add(acc[c], factor, term);
+    for (int c = 0; c < chains; ++c) acc[c] = Format<S>::multiply_add(a, b, acc[c]);
   V sum(T(0));
   for (int c = 0; c < chains; ++c) sum = sum + acc[c];
   T lanes[V::W];
   sum.store(lanes);
   volatile T sink = lanes[0];  // the result is used: the loop stays
   static_cast<void>(sink);
-  return 2 * rounds * chains * V::W;
-}
-
-i64 fma_burst(Dtype dtype, i64 rounds) {
-  return dtype == Dtype::float32 ? fma_rounds<float>(rounds) : fma_rounds<double>(rounds);
+  return 2 * rounds * chains * V::W * Format<S>::pair;
 }
 
 }  // namespace

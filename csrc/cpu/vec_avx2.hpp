@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include "core/bfloat16.hpp"
 #include "core/scalar.hpp"
 #include "cpu/philox_keys.hpp"
 
@@ -22,7 +23,21 @@ struct Vec<float> {
   FD_FN Vec(__m256 value) : v(value) {}
   FD_FN explicit Vec(float value) : v(_mm256_set1_ps(value)) {}
   static FD_FN Vec load(const float* p) { return _mm256_loadu_ps(p); }
+  static FD_FN Vec load(const bfloat16* p) {
+    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+  }
   FD_FN void store(float* p) const { _mm256_storeu_ps(p, v); }
+  FD_FN void store(bfloat16* p) const {  // narrow() of core/bfloat16.hpp, lane by lane
+    const __m256i bits = _mm256_castps_si256(v),
+                  odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+  }
   static FD_FN LaneMask lanes(u32 bits) {  // lane i's bit is shifted into its sign
     const __m256i shift = _mm256_set_epi32(24, 25, 26, 27, 28, 29, 30, 31);
     return _mm256_castsi256_ps(_mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(bits)), shift));
@@ -84,9 +99,10 @@ FD_FN VecD pow2(VecD n) {
 FD_FN __m256d less_equal(VecD a, VecD b) { return _mm256_cmp_pd(a.v, b.v, _CMP_LE_OQ); }
 FD_FN VecD select(__m256d m, VecD a, VecD b) { return _mm256_blendv_pd(b.v, a.v, m); }
 
-FD_FN void transpose(const float* src, i64 ld, float* dst, i64 ldd) {
+template <class S>  // float, or bfloat16 widened on the way
+FD_FN void transpose(const S* src, i64 ld, float* dst, i64 ldd) {
   __m256 r[8], t[8];
-  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(src + i * ld);
+  for (int i = 0; i < 8; ++i) r[i] = VecF::load(src + i * ld).v;
   for (int i = 0; i < 8; i += 2) {
     t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
     t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include "core/bfloat16.hpp"
 #include "core/scalar.hpp"
 #include "cpu/philox_keys.hpp"
 
@@ -22,7 +23,21 @@ struct Vec<float> {
   FD_FN Vec(__m512 value) : v(value) {}
   FD_FN explicit Vec(float value) : v(_mm512_set1_ps(value)) {}
   static FD_FN Vec load(const float* p) { return _mm512_loadu_ps(p); }
+  static FD_FN Vec load(const bfloat16* p) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  }
   FD_FN void store(float* p) const { _mm512_storeu_ps(p, v); }
+  FD_FN void store(bfloat16* p) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded(), 16)));
+  }
+  // narrow() of core/bfloat16.hpp, lane by lane, in the upper halves; the lower halves are garbage.
+  FD_FN __m512i rounded() const {
+    const __m512i bits = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+    const __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    return _mm512_mask_or_epi32(sum, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), bits, _mm512_set1_epi32(0x400000));
+  }
   static FD_FN LaneMask lanes(u32 bits) { return static_cast<LaneMask>(bits); }
 };
 using VecF = Vec<float>;
@@ -83,9 +98,10 @@ FD_FN __mmask8 less_equal(VecD a, VecD b) { return _mm512_cmp_pd_mask(a.v, b.v, 
 FD_FN VecD select(__mmask8 m, VecD a, VecD b) { return _mm512_mask_blend_pd(m, b.v, a.v); }
 
 // 16 x 16 floats in four rounds of pairwise exchanges: 32-bit, 64-bit, then 128-bit pieces at distance 1 and 2.
-FD_FN void transpose(const float* src, i64 ld, float* dst, i64 ldd) {
+template <class Rows>
+FD_FN void transpose_rows(Rows row, float* dst, i64 ldd) {
   __m512 r[16], t[16];
-  for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_ps(src + i * ld);
+  for (int i = 0; i < 16; ++i) r[i] = row(i);
   for (int i = 0; i < 16; i += 2) {
     t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
     t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
@@ -107,6 +123,11 @@ FD_FN void transpose(const float* src, i64 ld, float* dst, i64 ldd) {
   }
 }
 
+template <class S>  // float, or bfloat16 widened on the way
+FD_FN void transpose(const S* src, i64 ld, float* dst, i64 ldd) {
+  transpose_rows([&](int i) { return VecF::load(src + i * ld).v; }, dst, ldd);
+}
+
 FD_FN void transpose(const double* src, i64 ld, double* dst, i64 ldd) {
   __m512d r[8], t[8];
   for (int i = 0; i < 8; ++i) r[i] = _mm512_loadu_pd(src + i * ld);
@@ -125,8 +146,7 @@ FD_FN void transpose(const double* src, i64 ld, double* dst, i64 ldd) {
   }
 }
 
-// Eight Philox counters in the low halves of 64-bit lanes: one vpmuludq gives both halves of a product, and the
-// garbage
+// Eight Philox counters in the low halves of 64-bit lanes: one vpmuludq gives both halves of a product, and the garbage
 // it leaves in the high halves is never read. 12 instructions a round for 16 counters, where 32-bit lanes need 16.
 struct PhiloxLanes {
   __m512i v;

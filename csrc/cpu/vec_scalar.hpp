@@ -1,6 +1,7 @@
 // vec_scalar: one lane, for CPUs without AVX2 and as the plainest form of every kernel. See vec.hpp.
 #pragma once
 
+#include "core/bfloat16.hpp"
 #include "core/scalar.hpp"
 #include "cpu/philox_keys.hpp"
 
@@ -16,7 +17,9 @@ struct Vec {
   Vec() = default;
   FD_FN explicit Vec(T value) : v(value) {}
   static FD_FN Vec load(const T* p) { return Vec(*p); }
+  static FD_FN Vec load(const bfloat16* p) { return Vec(widen(*p)); }
   FD_FN void store(T* p) const { *p = v; }
+  FD_FN void store(bfloat16* p) const { narrow(v, *p); }
   static FD_FN LaneMask lanes(u32 bits) { return bits & 1; }
 };
 
@@ -86,8 +89,8 @@ FD_FN Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
 }
 
 template <class T>
-FD_FN void transpose(const T* src, i64, T* dst, i64) {
-  *dst = *src;
+FD_FN void transpose(const T* src, i64, sum_of<T>* dst, i64) {
+  *dst = widen(*src);
 }
 
 FD_FN void keep_words4(const PhiloxKeys&, const Mask& mask, Quad q, u32* out) {

@@ -120,8 +120,8 @@ MUTANTS = [
     Mutant(
         "db counted once for every block of columns",
         "csrc/cpu/linear_backward.inl",
-        "first_columns = j == 0;",
-        "first_columns = true;",
+        "first && cols.begin == 0 ? db_sums + n : nullptr;",
+        "db_sums + n;",
         f"{VALUES} {EXACT}",
     ),
     Mutant(

@@ -1,0 +1,39 @@
+// buffers: how one thread's scratch memory is laid out for a product: a block of A, B's panels, partial sums, keep words.
+#pragma once
+
+#include "cpu/gemm.hpp"
+#include "cpu/scratch.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+template <class S>
+class BufferLayout {
+ public:
+  using T = sum_of<S>;
+  BufferLayout() = default;
+  BufferLayout(Order order, i64 cols, i64 K) {
+    const i64 steps = steps_of<S>(K), depth = block_depth<T>(steps), width = block_cols<T>(cols);
+    const i64 rows_at_once = maximum(Tiling<T>::MC, depth * Format<S>::pair);  // of a keep strip, in any packing
+    add_elements(order == Order::by_rows ? Tiling<T>::MC * Tiling<T>::LDA : depth * Tiling<T>::MC);
+    b_at_ = add_elements(width * depth);
+    sums_at_ = add_elements(kSumsInC<S> || depth == steps ? 0 : kBandRows<S> * width);
+    words_at_ = layout_.add(keep_room(rows_at_once) * static_cast<i64>(sizeof(u32)));
+  }
+
+  i64 size() const { return layout_.size(); }
+  Buffers<T> buffers(char* memory) const {
+    return {reinterpret_cast<T*>(memory), reinterpret_cast<T*>(memory + b_at_),
+            reinterpret_cast<T*>(memory + sums_at_)};
+  }
+  u32* words(char* memory) const { return reinterpret_cast<u32*>(memory + words_at_); }
+
+ private:
+  i64 add_elements(i64 count) { return layout_.add(count * static_cast<i64>(sizeof(T))); }
+
+  ScratchLayout layout_;
+  i64 b_at_ = 0, sums_at_ = 0, words_at_ = 0;
+};
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

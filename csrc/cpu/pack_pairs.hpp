@@ -1,0 +1,114 @@
+// pack_pairs: the same copies for products of pairs of bfloat16. Element k of K lies in half k % 2 of step k / 2; an odd K's
+// last pair ends with a zero.
+//
+//   pack_pair_rows    row r of dst = row r of src, as stored
+//   pack_pair_panels  dst[(p*depth + k/2)*NR + c] = (src(k, p*NR + c), src(k + 1, p*NR + c))
+//   pair_up           the same from computed floats, rounded
+#pragma once
+
+#include "cpu/pack.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+// Through memcpy, not a pointer to another type: packed memory is float to the compiler.
+FD_FN void store_pair(bfloat16 first, bfloat16 second, float* dst) {
+  const u32 bits = first.bits | static_cast<u32>(second.bits) << 16;
+  std::memcpy(dst, &bits, sizeof bits);
+}
+
+// src(k, c) with src(k + 1, c), or with 0 beyond the last.
+FD_FN void gather_pair(const View<bfloat16>& src, i64 k, i64 K, i64 c, float* dst) {
+  store_pair(src(k, c), k + 1 < K ? src(k + 1, c) : bfloat16{0}, dst);
+}
+
+void pack_pair_rows(View<bfloat16> src, i64 rows, i64 K, float* dst, i64 ld) {
+  const View<bfloat16> by_k = src.transposed();
+  for (i64 r = 0; r < rows; ++r, dst += ld) {
+    i64 k = 0;
+    if (src.cs == 1) {
+      k = K / 2 * 2;
+      std::memcpy(dst, src.p + r * src.rs, static_cast<std::size_t>(k) * sizeof(bfloat16));
+    }
+    for (; k < K; k += 2) gather_pair(by_k, k, K, r, dst + k / 2);
+  }
+}
+
+// One panel of n <= NR columns.
+template <int NR>
+void pack_pair_panel(View<bfloat16> src, i64 K, i64 n, float* dst) {
+  constexpr int W = Vec<float>::W;
+  i64 k_done = 0, c_done = 0;  // what the fast forms have packed: all rows of the first columns, or the reverse
+  if (src.rs == 1) {
+    const i64 whole = K / (2 * W) * (2 * W);
+    for (i64 c = 0; c + W <= n; c += W)
+      for (i64 k = 0; k < whole; k += 2 * W) transpose_pairs(src.p + c * src.cs + k, src.cs, dst + k / 2 * NR + c, NR);
+    k_done = whole, c_done = n / W * W;
+  } else if (src.cs == 1 && n == NR) {
+    k_done = K / 2 * 2, c_done = n;
+    for (i64 k = 0; k < k_done; k += 2) interleave_rows(src.p + k * src.rs, src.p + (k + 1) * src.rs, dst + k / 2 * NR);
+  }
+  for (i64 k = 0; k < K; k += 2)
+    for (i64 c = k < k_done ? c_done : 0; c < NR; ++c) {
+      if (c < n)
+        gather_pair(src, k, K, c, dst + k / 2 * NR + c);
+      else
+        dst[k / 2 * NR + c] = 0;
+    }
+}
+
+template <int NR>
+void pack_pair_panels(View<bfloat16> src, i64 K, i64 cols, float* dst) {
+  for (i64 j = 0; j < cols; j += NR, dst += (K + 1) / 2 * NR)
+    pack_pair_panel<NR>(src.at(0, j), K, cols - j < NR ? cols - j : NR, dst);
+}
+
+// Dropout of the panels of one strip in place, as drop_panels.
+template <int NR>
+void drop_pair_panels(const Keeper& keeper, i64 i, i64 K, i64 j, i64 cols, float* panels, u32* words) {
+  using V = Vec<float>;
+  if (keeper.keeps_all()) return;
+  const V scale(static_cast<float>(keep_scale(keeper.mask().threshold))), zero(0.0f);
+  keeper.strip(i, K, j, words);
+  for (i64 c = 0; c < cols; c += NR) {
+    float* p = panels + c * ((K + 1) / 2);
+    for (i64 k = 0; k < K; k += 2, p += NR)
+      for (int v = 0; v < NR; v += V::W) {
+        const V pairs = V::load(p + v);
+        const u32 next = k + 1 < K ? words[k + 1] : 0;
+        pair_of(select(V::lanes(words[k] >> (c + v)), first_of(pairs) * scale, zero),
+                select(V::lanes(next >> (c + v)), second_of(pairs) * scale, zero))
+            .store(p + v);
+      }
+  }
+}
+
+template <>
+struct Packer<bfloat16> {
+  static constexpr int NR = Tiling<float>::NR;
+  static constexpr i64 LDA = Tiling<float>::LDA;
+
+  static void rows(View<bfloat16> src, i64 rows, i64 K, float* dst) { pack_pair_rows(src, rows, K, dst, LDA); }
+  static void panels(View<bfloat16> src, i64 K, i64 cols, float* dst) { pack_pair_panels<NR>(src, K, cols, dst); }
+  static void drop_rows(const Keeper& keeper, i64 i, i64 rows, i64 k, i64 K, float* block, u32* words) {
+    FD_ISA::drop_rows(keeper, i, rows, k, K, reinterpret_cast<bfloat16*>(block), 2 * LDA, words);
+  }
+  static void drop_panels(const Keeper& keeper, i64 k, i64 K, i64 j, i64 cols, float* panels, u32* words) {
+    drop_pair_panels<NR>(keeper, k, K, j, cols, panels, words);
+  }
+
+  // A strip of up to four computed rows, 32 floats apart, rounded into a block whose pairs lie along its rows ...
+  static FD_FN void store_rows(const float* strip, i64 rows, float* dst, i64 ld) {
+    for (i64 r = 0; r < rows; ++r) copy_row(strip + r * kGroup, kGroup, reinterpret_cast<bfloat16*>(dst + r * ld));
+  }
+  // ... or along its columns: dst[(r/2)*ld + c] = (strip[r][c], strip[r + 1][c]), a missing last row being zero.
+  static FD_FN void store_row_pairs(const float* strip, i64 rows, float* dst, i64 ld) {
+    using V = Vec<float>;
+    for (i64 r = 0; r < rows; r += 2, strip += 2 * kGroup, dst += ld)
+      for (int c = 0; c < kGroup; c += V::W)
+        pair_of(V::load(strip + c), r + 1 < rows ? V::load(strip + kGroup + c) : V(0.0f)).store(dst + c);
+  }
+};
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

@@ -53,13 +53,13 @@ def test_the_unspoilt_arguments_are_accepted(entry):
 
 
 def wrong_element_types(entry, name, array):
-    """What is no native float32 or float64 array; destinations have a message of their own for what is no array."""
+    """What is no native floating array; destinations have a message of their own for what is no array."""
     types = ["float16", "int64", "uint8", "bool", "complex64", "object", "datetime64[s]", ">f4", ">f8"]
     for dtype in types:
-        yield entry, name, np.zeros(array.shape, dtype), TypeError, "float32 or float64", dtype
+        yield entry, name, np.zeros(array.shape, dtype), TypeError, "NumPy array of float32", dtype
     if name not in ("dx", "dw", "db"):
         for value in (array.tolist(), "abc", 1.0, memoryview(array)):
-            yield entry, name, value, TypeError, "NumPy array of float32 or float64", type(value).__name__
+            yield entry, name, value, TypeError, "NumPy array of float32", type(value).__name__
 
 
 ARRAYS = {

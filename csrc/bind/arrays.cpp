@@ -3,6 +3,7 @@
 #include "bind/text.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 namespace fusedrop::bind {
@@ -32,6 +33,17 @@ bool is_native_float(const py::handle& a) {
   return py::isinstance<py::array_t<float>>(a) || py::isinstance<py::array_t<double>>(a);
 }
 
+// bfloat16 is a dtype that ml_dtypes registers with NumPy: known by its name, then by the number it was given.
+bool is_native_bfloat16(const py::handle& a) {
+  static std::atomic<int> known{-1};
+  const py::dtype dtype = py::reinterpret_borrow<py::array>(a).dtype();
+  if (dtype.itemsize() != 2) return false;
+  if (dtype.num() == known.load(std::memory_order_relaxed)) return dtype.attr("isnative").cast<bool>();
+  if (dtype.attr("name").cast<std::string>() != "bfloat16") return false;
+  known.store(dtype.num(), std::memory_order_relaxed);
+  return dtype.attr("isnative").cast<bool>();
+}
+
 bool is_plain(const py::handle& array) { return Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
 
 std::pair<const char*, const char*> extent(const py::array& a) {
@@ -52,16 +64,18 @@ std::string shape_text(std::initializer_list<py::ssize_t> dims) { return join_di
 
 std::string dtype_text(const py::array& a) { return py::str(a.attr("dtype")).cast<std::string>(); }
 
-Dtype dtype_of(const py::array& a) { return a.itemsize() == 4 ? Dtype::float32 : Dtype::float64; }
+Dtype dtype_of(const py::array& a) {
+  return a.itemsize() == 4 ? Dtype::float32 : a.itemsize() == 8 ? Dtype::float64 : Dtype::bfloat16;
+}
 
 py::array floating_array(const py::handle& value, const char* name) {
   const bool is_array = py::isinstance<py::array>(value);  // NumPy's scalars have a dtype, but are no arrays
   // A masked array's mask would be ignored in silence. Only subclasses can have one: a plain array is not asked.
   const bool masked = is_array && !is_plain(value) && py::hasattr(value, "mask");
-  if (!is_array || masked || !is_native_float(value)) {
+  if (!is_array || masked || (!is_native_float(value) && !is_native_bfloat16(value))) {
     const std::string got =
         is_array && !masked ? dtype_text(py::reinterpret_borrow<py::array>(value)) : type_text(value);
-    throw py::type_error(std::string(name) + " must be a NumPy array of float32 or float64; got " + got);
+    throw py::type_error(std::string(name) + " must be a NumPy array of float32, float64 or bfloat16; got " + got);
   }
   return regular(py::reinterpret_borrow<py::array>(value));
 }

@@ -18,7 +18,7 @@ std::string shape_text(const py::array& a);                     // "[32, 256]"
 std::string shape_text(std::initializer_list<py::ssize_t> dims);  // "[32, 256]"; -1 prints as "*"
 std::string dtype_text(const py::array& a);                       // "float32"
 
-// float32 or float64, else TypeError.
+// float32, float64 or ml_dtypes' bfloat16, else TypeError.
 py::array floating_array(const py::handle& value, const char* name);
 Dtype dtype_of(const py::array& a);
 

@@ -15,9 +15,7 @@ template <class S>
 struct Format {
   using Sum = sum_of<S>;
   static constexpr int pair = 1;
-  static FD_FN Vec<Sum> multiply_add(Vec<Sum> a, Vec<Sum> b, Vec<Sum> c) {
-    return FD_ISA::multiply_add(a, b, c);
-  }
+  static FD_FN Vec<Sum> multiply_add(Vec<Sum> a, Vec<Sum> b, Vec<Sum> c) { return FD_ISA::multiply_add(a, b, c); }
 };
 
 #if FD_BF16_DOT

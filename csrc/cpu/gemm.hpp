@@ -107,7 +107,7 @@ void multiply_strip(Range rows, i64 depth, i64 j, i64 cols, const T* a, const T*
       if (i + m < rows.end && (last || kSumsInC<S>))
         prefetch_tile(sink.c() + (i + m) * sink.ld() + j + c, sink.ld(), minimum(MR, rows.end - i - m), n);
       if (!first) copy_tile(waiting.at(i, j + c), waiting.ld, m, n, tile, NR);
-      run_micro_tile<S, order>(static_cast<int>(m), depth, a_tile, Tiling<T>::MC, panels, tile, !first);
+      run_micro_tile<S, order>(static_cast<int>(m), n, depth, a_tile, Tiling<T>::MC, panels, tile, !first);
       if (last)
         sink.finish(i, m, j + c, n, tile);
       else

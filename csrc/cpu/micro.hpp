@@ -29,10 +29,11 @@ static_assert(Tiling<float>::MC % Tiling<float>::MR == 0 && Tiling<float>::MC % 
 
 enum class Order { by_rows, by_cols };
 
-template <class S, Order order, int R, class T = sum_of<S>>
+// NV packs of a panel's row are computed: all, or the first where the others are padding.
+template <class S, Order order, int R, int NV, class T = sum_of<S>>
 void micro_tile(i64 depth, const T* __restrict a, i64 lda, const T* __restrict panel, T* __restrict tile, bool resume) {
   using V = Vec<T>;
-  constexpr int NV = Tiling<T>::NV, NR = Tiling<T>::NR;
+  constexpr int NR = Tiling<T>::NR;
   const i64 ld = order == Order::by_rows ? Tiling<T>::LDA : lda;
   // All loops over the tile are unrolled by request: left alone, GCC keeps `acc` in memory before and after the loop.
   V acc[R][NV];
@@ -60,12 +61,13 @@ void micro_tile(i64 depth, const T* __restrict a, i64 lda, const T* __restrict p
     for (int v = 0; v < NV; ++v) acc[r][v].store(tile + r * NR + v * V::W);
 }
 
-// Runs the instance for `rows` of 1 .. MR: tails do no work beyond their rows.
+// Runs the instance for `rows` of 1 .. MR and for `cols` of up to one pack or more: tails do no work beyond that.
 template <class S, Order order, class T = sum_of<S>, int R = Tiling<T>::MR>
-FD_FN void run_micro_tile(int rows, i64 depth, const T* a, i64 lda, const T* panel, T* tile, bool resume) {
+FD_FN void run_micro_tile(int rows, i64 cols, i64 depth, const T* a, i64 lda, const T* panel, T* tile, bool resume) {
   if constexpr (R >= 1) {
-    if (rows == R) return micro_tile<S, order, R>(depth, a, lda, panel, tile, resume);
-    return run_micro_tile<S, order, T, R - 1>(rows, depth, a, lda, panel, tile, resume);
+    if (rows < R) return run_micro_tile<S, order, T, R - 1>(rows, cols, depth, a, lda, panel, tile, resume);
+    if (cols <= Vec<T>::W) return micro_tile<S, order, R, 1>(depth, a, lda, panel, tile, resume);
+    micro_tile<S, order, R, Tiling<T>::NV>(depth, a, lda, panel, tile, resume);
   }
 }
 

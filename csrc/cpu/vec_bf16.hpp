@@ -36,10 +36,10 @@ FD_FN void transpose_pairs(const bfloat16* src, i64 ld, float* dst, i64 ldd) {
 // 32 columns of two rows as pairs: dst[c] = (a[c], b[c]).
 FD_FN void interleave_rows(const bfloat16* a, const bfloat16* b, float* dst) {
   const __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
-  alignas(64) static constexpr u16 kOrder[64] = {
-      0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
-      11, 43, 12, 44, 13, 45, 14, 46, 15, 47, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53,
-      22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+  alignas(64) static constexpr u16 kOrder[64] = {0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                 8,  40, 9,  41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47,
+                                                 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                                 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
   _mm512_storeu_si512(dst, _mm512_permutex2var_epi16(x, _mm512_load_si512(kOrder), y));
   _mm512_storeu_si512(dst + 16, _mm512_permutex2var_epi16(x, _mm512_load_si512(kOrder + 32), y));
 }

@@ -1,8 +1,8 @@
 """The pure functions: everything they need is an argument, everything they make is a result.
 
 Letters: M rows (batch), K inputs, N outputs; x [M, K], w [N, K], b [N], z = x wᵀ + b, y [M, N].
-p is the probability of dropping. Arrays are NumPy arrays of float32 or float64, all of one dtype, with any strides;
-results are C-contiguous.
+p is the probability of dropping. Arrays are NumPy arrays of float32, float64 or bfloat16 (from ml_dtypes;
+sums are float32), all of one dtype, with any strides; results are C-contiguous.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def dropout(
     dx = dropout(dy, p=p, rng=rng).
 
     Args:
-        x: float32 or float64, any shape and strides.
+        x: float32, float64 or bfloat16, any shape and strides.
         p: probability of dropping.
         rng: names the mask; required where p > 0.
         granularity: "element", or "unit" for one decision per index of the last axis.

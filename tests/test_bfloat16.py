@@ -1,0 +1,135 @@
+"""bfloat16: stored in 16 bits, summed in float32, on every instruction set, those that multiply pairs of it included."""
+
+import fusedrop as fd
+import numpy as np
+import pytest
+from bounds import LinearBounds, assert_within
+from fusedrop import reference
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16 comes from ml_dtypes")
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+HALF_ULP = 2.0**-8  # the relative error of rounding to 8 significant bits
+EPS = np.finfo(np.float32).eps
+RNG = fd.Philox(seed=7, stream=3, step=11)
+# as in test_linear_values, with odd K, N and M (a last pair of one) and more than 2048 steps, pairs or rows of each
+SHAPES = [(1, 1, 1), (2, 3, 5), (15, 15, 33), (29, 64, 65), (230, 35, 40), (3, 4200, 34), (4200, 5, 37), (5, 35, 4200)]
+ALL_ISAS = ("scalar", "avx2", "avx512", "avx512_bf16")
+
+
+@pytest.fixture(params=ALL_ISAS)
+def isa(request):
+    if request.param not in fd.available_isas():
+        pytest.skip(f"this CPU has no {request.param}")
+    before = fd.isa()
+    fd.use_isa(request.param)
+    yield request.param
+    fd.use_isa(before)
+
+
+def draw(shape, seed):
+    return np.random.default_rng(seed).standard_normal(shape).astype(BFLOAT16)
+
+
+class Bounds(LinearBounds):
+    """float32's bounds of the sums, and half an ulp for each rounding to 16 bits: of dropped x, of z or y kept for
+    backward (whose error act' passes on at most twice), of dz, and of the result."""
+
+    def __init__(self, saved, b):
+        super().__init__(saved, b, EPS)
+        if saved.input_p:
+            self.dz_of_z = self.dz_of_z + HALF_ULP * (np.abs(self.x) @ np.abs(saved.w).T)
+
+    def y(self, y, residual=None):
+        bound = super().y(y, residual)
+        return bound + HALF_ULP * (np.abs(y) + bound)
+
+    def _dz(self, dy):
+        s = self.saved
+        off = super()._dz(dy)
+        if s.activation not in ("identity", "relu"):
+            z = np.abs(s.z) * (self.factor if s.before else 1.0)
+            off = off + np.abs(dy) * self.factor * s.keep * HALF_ULP * (2 + z)
+        return off + HALF_ULP * (np.abs(reference.pre_activation_gradient(dy, s)) + off)
+
+    def gradients(self, dy):
+        dx, dw, db = super().gradients(dy)
+        if self.saved.input_p:
+            dw = dw + np.abs(reference.pre_activation_gradient(dy, self.saved)).T @ (HALF_ULP * np.abs(self.x))
+        wanted = reference.linear_backward(dy, self.saved)
+        return tuple(
+            None if want is None else bound + HALF_ULP * (np.abs(want) + bound)
+            for bound, want in zip((dx, dw, db), wanted, strict=True)
+        )
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["after", "before"])
+@pytest.mark.parametrize("activation", fd.activations)
+def test_values_and_gradients(isa, activation, before):
+    for M, K, N in SHAPES:
+        for input_p, with_residual in ((0.0, False), (0.2, True)):
+            x, w, b, dy = draw((M, K), 1), draw((N, K), 2), draw(N, 3), draw((M, N), 4)
+            residual = draw((M, N), 5) if with_residual else None
+            options = {"activation": activation, "p": 0.3, "input_p": input_p, "rng": RNG}
+            options |= {"dropout_before_activation": before, "residual": residual}
+            y, saved = fd.linear_forward(x, w, b, **options)
+            want, want_saved = reference.linear_forward(x, w, b, **options)
+            bounds = Bounds(want_saved, b.astype(np.float64))
+            assert y.dtype == BFLOAT16
+            assert_within(y, want, bounds.y(want, residual), "y")
+            wide = dy.astype(np.float64)
+            wanted = reference.linear_backward(wide, want_saved)
+            gradients = fd.linear_backward(dy, saved)
+            for name, got, expected, bound in zip(
+                ("dx", "dw", "db"), gradients, wanted, bounds.gradients(wide), strict=True
+            ):
+                assert got.dtype == BFLOAT16
+                assert_within(got, expected, bound, name)
+
+
+def test_every_bit_pattern_is_read_and_written(isa):
+    x = np.arange(2**16, dtype=np.uint16).view(BFLOAT16)
+    y = fd.dropout(x, p=0.0)
+    number = ~np.isnan(x.astype(np.float32))
+    assert np.array_equal(y.view(np.uint16)[number], x.view(np.uint16)[number])
+    assert np.isnan(y.astype(np.float32))[~number].all()
+
+
+def test_rounds_to_nearest_even(isa):
+    """The product of two bfloat16 is exact in float32: what is stored is its rounding, as ml_dtypes rounds."""
+    x, w = draw((300, 1), 1), draw((70, 1), 2)
+    want = (x.astype(np.float32) * w.astype(np.float32).T).astype(BFLOAT16)
+    assert np.array_equal(fd.linear(x, w), want)
+
+
+def test_the_same_mask_as_float32(isa):
+    x = np.ones((33, 70), BFLOAT16)
+    keep = fd.dropout_mask(x.shape, p=0.4, rng=RNG)
+    assert np.array_equal(fd.dropout(x, p=0.4, rng=RNG) != 0, keep)
+    y = fd.linear(x, np.ones((45, 70), BFLOAT16), p=0.4, rng=RNG)
+    assert np.array_equal(y != 0, fd.dropout_mask(y.shape, p=0.4, rng=RNG))
+
+
+def results(x, w, b, dy):
+    y, saved = fd.linear_forward(x, w, b, activation="silu", p=0.3, input_p=0.1, rng=RNG)
+    return [a.view(np.uint16) for a in (y, *fd.linear_backward(dy, saved))]
+
+
+@pytest.mark.parametrize("shape", [(300, 601, 70), (40, 4200, 200), (1500, 41, 33)])
+def test_any_threads_and_strides_give_the_same_bits(isa, threads, shape):
+    M, K, N = shape
+    x, w, b, dy = draw((M, K), 1), draw((N, K), 2), draw(N, 3), draw((M, N), 4)
+    threads(1)
+    want = results(x, w, b, dy)
+    threads(3)
+    wide = np.zeros((M, 2 * K + 1), BFLOAT16)
+    wide[:, 1::2] = x
+    for operands in ((x, w), (np.asfortranarray(x), np.asfortranarray(w)), (wide[:, 1::2], w[::-1][::-1])):
+        for got, expected in zip(results(*operands, b, dy), want, strict=True):
+            assert np.array_equal(got, expected)
+
+
+def test_mixed_dtypes_are_refused():
+    with pytest.raises(TypeError, match="w must be bfloat16 to match x; got float32"):
+        fd.linear(draw((2, 3), 1), np.ones((4, 3), np.float32))
+    with pytest.raises(TypeError, match=r"x must be a NumPy array of float32, float64 or bfloat16; got float16"):
+        fd.linear(np.ones((2, 3), np.float16), np.ones((4, 3), np.float16))

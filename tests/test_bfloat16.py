@@ -1,4 +1,4 @@
-"""bfloat16: stored in 16 bits, summed in float32, on every instruction set, those that multiply pairs of it included."""
+"""bfloat16: stored in 16 bits, summed in float32, on every instruction set, those that multiply its pairs included."""
 
 import fusedrop as fd
 import numpy as np

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent / "mutants"))
 from mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[1]
-ISAS = ("scalar", "avx2", "avx512")
+ISAS = ("scalar", "avx2", "avx512", "avx512_bf16")
 
 
 def need(tool):

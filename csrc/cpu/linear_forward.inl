@@ -125,7 +125,6 @@ struct ForwardJob {
 
 template <class S>
 void linear_forward_typed(const LinearForwardArgs& args) {
-  using T = sum_of<S>;
   const auto finish = with_activation(args.activation, [](auto act) -> typename ForwardSink<S>::Finish {
     return &ForwardSink<S>::template finish_tile<decltype(act)>;
   });

@@ -59,7 +59,7 @@ double fma_peak(const std::string& dtype, double seconds) {
 
 void register_runtime(py::module_& m) {
   m.def("available_isas", &cpu::available_isas,
-        "The instruction sets this CPU can run, from the plainest to the fastest: scalar, avx2, avx512.");
+        "The instruction sets this CPU can run, from the plainest to the fastest: scalar, avx2, avx512, avx512_bf16.");
   m.def("isa", [] { return cpu::backend().name; }, "The instruction set in use.");
   m.def("use_isa", &use_isa, py::arg("name"),
         "Runs all kernels on one of available_isas() from now on; masks are the same on each. At import, the "

@@ -15,9 +15,11 @@ extern const Backend backend;
 namespace avx512 {
 extern const Backend backend;
 }
+#if defined(FUSEDROP_BF16)
 namespace avx512_bf16 {
 extern const Backend backend;
 }
+#endif
 #endif
 
 namespace {
@@ -30,7 +32,9 @@ std::vector<const Backend*> available() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
       found.push_back(&avx512::backend);
+#if defined(FUSEDROP_BF16)
       if (__builtin_cpu_supports("avx512bf16")) found.push_back(&avx512_bf16::backend);
+#endif
     }
   }
 #endif

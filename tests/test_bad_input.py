@@ -55,11 +55,12 @@ def test_the_unspoilt_arguments_are_accepted(entry):
 def wrong_element_types(entry, name, array):
     """What is no native floating array; destinations have a message of their own for what is no array."""
     types = ["float16", "int64", "uint8", "bool", "complex64", "object", "datetime64[s]", ">f4", ">f8"]
+    wanted = "NumPy array of float32, float64 or bfloat16"
     for dtype in types:
-        yield entry, name, np.zeros(array.shape, dtype), TypeError, "NumPy array of float32", dtype
+        yield entry, name, np.zeros(array.shape, dtype), TypeError, wanted, dtype
     if name not in ("dx", "dw", "db"):
         for value in (array.tolist(), "abc", 1.0, memoryview(array)):
-            yield entry, name, value, TypeError, "NumPy array of float32", type(value).__name__
+            yield entry, name, value, TypeError, wanted, type(value).__name__
 
 
 ARRAYS = {

@@ -38,7 +38,7 @@ SIZES = [
     for value, error in [(-1, ValueError), (1.5, TypeError), ("4", TypeError), (None, TypeError), (True, TypeError)]
 ]
 WIDTHS = [
-    ("dtype", value, TypeError, "float32 or float64", got)
+    ("dtype", value, TypeError, "float32, float64 or bfloat16", got)
     for value, got in [("float16", "float16"), (">f4", ">f4"), (int, "int"), ("half a float", "half"), (None, "None")]
 ]
 LAYERS = (

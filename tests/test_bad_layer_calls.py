@@ -39,7 +39,7 @@ layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_forward_refuses_what_is_no_floating_array(make, train, value, got):
     """At test time too: the textbook's x * (1 - p) of integers would be all zeros."""
     arguments = {"x": value, "train": train}
-    assert_refused(make().forward, arguments, TypeError, "x", "NumPy array of float32", got)
+    assert_refused(make().forward, arguments, TypeError, "x", "NumPy array of float32, float64 or bfloat16", got)
 
 
 @layers

@@ -13,17 +13,6 @@ EPS = np.finfo(np.float32).eps
 RNG = fd.Philox(seed=7, stream=3, step=11)
 # as in test_linear_values, with odd K, N and M (a last pair of one) and more than 2048 steps, pairs or rows of each
 SHAPES = [(1, 1, 1), (2, 3, 5), (15, 15, 33), (29, 64, 65), (230, 35, 40), (3, 4200, 34), (4200, 5, 37), (5, 35, 4200)]
-ALL_ISAS = ("scalar", "avx2", "avx512", "avx512_bf16")
-
-
-@pytest.fixture(params=ALL_ISAS)
-def isa(request):
-    if request.param not in fd.available_isas():
-        pytest.skip(f"this CPU has no {request.param}")
-    before = fd.isa()
-    fd.use_isa(request.param)
-    yield request.param
-    fd.use_isa(before)
 
 
 def draw(shape, seed):
@@ -64,7 +53,7 @@ class Bounds(LinearBounds):
 
 @pytest.mark.parametrize("before", [False, True], ids=["after", "before"])
 @pytest.mark.parametrize("activation", fd.activations)
-def test_values_and_gradients(isa, activation, before):
+def test_values_and_gradients(every_isa, activation, before):
     for M, K, N in SHAPES:
         for input_p, with_residual in ((0.0, False), (0.2, True)):
             x, w, b, dy = draw((M, K), 1), draw((N, K), 2), draw(N, 3), draw((M, N), 4)
@@ -86,7 +75,7 @@ def test_values_and_gradients(isa, activation, before):
                 assert_within(got, expected, bound, name)
 
 
-def test_every_bit_pattern_is_read_and_written(isa):
+def test_every_bit_pattern_is_read_and_written(every_isa):
     x = np.arange(2**16, dtype=np.uint16).view(BFLOAT16)
     y = fd.dropout(x, p=0.0)
     number = ~np.isnan(x.astype(np.float32))
@@ -94,14 +83,14 @@ def test_every_bit_pattern_is_read_and_written(isa):
     assert np.isnan(y.astype(np.float32))[~number].all()
 
 
-def test_rounds_to_nearest_even(isa):
+def test_rounds_to_nearest_even(every_isa):
     """The product of two bfloat16 is exact in float32: what is stored is its rounding, as ml_dtypes rounds."""
     x, w = draw((300, 1), 1), draw((70, 1), 2)
     want = (x.astype(np.float32) * w.astype(np.float32).T).astype(BFLOAT16)
     assert np.array_equal(fd.linear(x, w), want)
 
 
-def test_the_same_mask_as_float32(isa):
+def test_the_same_mask_as_float32(every_isa):
     x = np.ones((33, 70), BFLOAT16)
     keep = fd.dropout_mask(x.shape, p=0.4, rng=RNG)
     assert np.array_equal(fd.dropout(x, p=0.4, rng=RNG) != 0, keep)
@@ -115,7 +104,7 @@ def results(x, w, b, dy):
 
 
 @pytest.mark.parametrize("shape", [(300, 601, 70), (40, 4200, 200), (1500, 41, 33)])
-def test_any_threads_and_strides_give_the_same_bits(isa, threads, shape):
+def test_any_threads_and_strides_give_the_same_bits(every_isa, threads, shape):
     M, K, N = shape
     x, w, b, dy = draw((M, K), 1), draw((N, K), 2), draw(N, 3), draw((M, N), 4)
     threads(1)
@@ -133,3 +122,49 @@ def test_mixed_dtypes_are_refused():
         fd.linear(draw((2, 3), 1), np.ones((4, 3), np.float32))
     with pytest.raises(TypeError, match=r"x must be a NumPy array of float32, float64 or bfloat16; got float16"):
         fd.linear(np.ones((2, 3), np.float16), np.ones((4, 3), np.float16))
+
+
+def test_loss_and_updates_round_once(every_isa):
+    """Computed in float32 from what is stored, and rounded when it is stored again."""
+    logits, labels = draw((40, 21), 1), np.arange(40) % 21
+    loss, dlogits = fd.softmax_cross_entropy(logits, labels)
+    want_loss, want = fd.softmax_cross_entropy(logits.astype(np.float32), labels)
+    assert loss == want_loss
+    assert np.array_equal(dlogits, want.astype(BFLOAT16))
+    for make in (fd.SGD, fd.Adam, lambda p, lr: fd.SGD(p, lr=lr, momentum=0.9, nesterov=True, l1=0.1, l2=0.1)):
+        wide, narrow = fd.Linear(21, 40, seed=1), fd.Linear(21, 40, seed=1, dtype="bfloat16")
+        wide.params["weight"][...] = narrow.params["weight"]
+        for layer in (wide, narrow):
+            layer.grads["weight"][...] = draw((40, 21), 2)
+            make(layer.parameters(), lr=0.1).step()
+        assert np.array_equal(narrow.params["weight"], wide.params["weight"].astype(BFLOAT16))
+
+
+def test_small_gradients_are_not_lost_in_adams_moments():
+    """(1 - 0.999) g² is below half an ulp of a bfloat16 mean: the moments are float32."""
+    layer = fd.Linear(3, 2, seed=1, dtype=BFLOAT16)
+    optimiser = fd.Adam(layer.parameters(), lr=0.0)
+    for _ in range(50):
+        layer.grads["weight"][...] = 1
+        optimiser.step()
+    second = optimiser._moments[0][1]
+    assert second.dtype == np.float32
+    assert np.allclose(second, 1 - 0.999**50, rtol=200 * EPS, atol=0)  # four roundings a step
+
+
+def test_layers_train():
+    """A network of bfloat16 layers: every array keeps its dtype, masks are float32's, and the loss falls."""
+    x, labels = draw((64, 30), 1), np.arange(64) % 4
+    layers = [fd.Linear(30, 50, activation="gelu", dropout=0.2, dtype="bfloat16"), fd.Dropout(0.1)]
+    net = fd.Sequential(*layers, fd.ReLU(), fd.Flatten(), fd.Linear(50, 4, dtype="bfloat16"), seed=1)
+    optimiser = fd.SGD(net.parameters(), lr=0.2, momentum=0.9, l2=1e-4)
+    losses = []
+    for _ in range(60):
+        y = net(x)
+        loss, dy = fd.softmax_cross_entropy(y, labels)
+        net.backward(dy)
+        optimiser.step()
+        losses.append(loss)
+    assert {a.dtype for a in (y, dy, *net.params.values(), *net.grads.values())} == {BFLOAT16}
+    assert optimiser.penalty() > 0
+    assert losses[-1] < 0.5 * losses[0]

@@ -6,7 +6,7 @@ import pytest
 from finite_differences import assert_gradient
 
 DTYPES = ["float32", "float64"]
-SHAPES = [(1, 1), (1, 7), (5, 2), (64, 10), (3, 1000)]
+SHAPES = [(1, 1), (1, 7), (5, 2), (64, 10), (4, 16), (3, 33), (3, 1000)]
 
 
 def draw(*shape, dtype="float64"):
@@ -51,7 +51,7 @@ def assert_loss(logits, labels, target):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [0.0, 1.0, 100.0])
-def test_against_log_sum_exp(shape, size, dtype):
+def test_against_log_sum_exp(isa, shape, size, dtype):
     logits = (size * draw(*shape)).astype(dtype)
     labels = np.random.default_rng(1).integers(0, shape[1], shape[0])
     assert_loss(logits, labels, one_hot(labels, shape[1]))
@@ -86,7 +86,7 @@ def test_one_hot_rows_are_integer_labels(label_type, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_huge_logits_neither_overflow_nor_warn(dtype):
+def test_huge_logits_neither_overflow_nor_warn(isa, dtype):
     logits = np.array([[1e4, -1e4, 0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4], [3e38, 0, 0]], dtype)
     labels = np.array([0, 1, 2, 0])
     assert_loss(logits, labels, one_hot(labels, 3))
@@ -97,7 +97,7 @@ def test_huge_logits_neither_overflow_nor_warn(dtype):
 
 @pytest.mark.parametrize("rows", [False, True], ids=["classes", "rows"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_classes_ruled_out_by_minus_infinity(rows, dtype):
+def test_classes_ruled_out_by_minus_infinity(isa, rows, dtype):
     """A masked class has probability 0: a row's 0 for it adds 0 to the loss, and a label on it costs infinity."""
     logits = np.array([[1, -np.inf, 2], [-np.inf, 5, -np.inf]], dtype)
     labels = np.array([0, 1])
@@ -112,7 +112,7 @@ def test_classes_ruled_out_by_minus_infinity(rows, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nan_is_not_hidden(dtype):
+def test_nan_is_not_hidden(isa, dtype):
     logits = draw(3, 4, dtype=dtype)
     logits[1, 2] = np.nan
     loss, dlogits = fd.softmax_cross_entropy(logits, np.array([0, 1, 2]))
@@ -148,3 +148,19 @@ def test_a_mean_over_many_rows_keeps_its_digits():
     loss, dlogits = fd.softmax_cross_entropy(logits, np.zeros(2**20, int))
     assert abs(loss - np.log(3)) <= 2 * np.finfo(np.float32).eps
     assert dlogits[0, 1] == np.float32(1 / 3) / 2**20
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_same_bits_for_any_threads_and_vector_width(dtype, threads):
+    logits, labels = draw(3000, 37, dtype=dtype), np.arange(3000) % 37
+    results = []
+    before = fd.isa()
+    for isa in fd.available_isas():
+        fd.use_isa(isa)
+        for count in (1, 3):
+            threads(count)
+            results.append(fd.softmax_cross_entropy(logits, labels))
+    fd.use_isa(before)
+    for loss, dlogits in results[1:]:
+        assert loss == results[0][0]
+        assert np.array_equal(dlogits, results[0][1])

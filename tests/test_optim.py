@@ -88,7 +88,7 @@ def assert_follows(layer, dtype, formula, *options):
 @pytest.mark.parametrize("dtype", DTYPES)
 @penalties
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
-def test_sgd(momentum, nesterov, l1, l2, dtype):
+def test_sgd(isa, momentum, nesterov, l1, l2, dtype):
     options = {"lr": 0.1, "momentum": momentum, "nesterov": nesterov, "l1": l1, "l2": l2}
     layer = run(lambda parameters: fd.SGD(parameters, **options), dtype)
     assert_follows(layer, dtype, sgd, [0.1] * STEPS, momentum, nesterov, l1, l2)
@@ -97,7 +97,7 @@ def test_sgd(momentum, nesterov, l1, l2, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @penalties
 @pytest.mark.parametrize(("betas", "eps"), [((0.9, 0.999), 1e-8), ((0.8, 0.95), 0.1), ((0.0, 0.0), 0.01)])
-def test_adam(betas, eps, l1, l2, dtype):
+def test_adam(isa, betas, eps, l1, l2, dtype):
     options = {"lr": 0.02, "betas": betas, "eps": eps, "l1": l1, "l2": l2}
     layer = run(lambda parameters: fd.Adam(parameters, **options), dtype)
     assert_follows(layer, dtype, adam, [0.02] * STEPS, *betas, eps, l1, l2)
@@ -204,3 +204,48 @@ def test_adam_is_torchs(l2):
         _, size = adam(key, start, [0.02] * STEPS, 0.8, 0.95, 0.01, 0.0, l2)
         bound = 2 * ROUNDINGS * STEPS * np.finfo(np.float64).eps * size
         assert (np.abs(layer.params[key] - want[key]) <= bound).all()
+
+
+@pytest.mark.parametrize("make", [fd.SGD, fd.Adam, lambda p, lr: fd.SGD(p, lr=lr, momentum=0.9, l1=0.1, l2=0.1)])
+def test_the_same_bits_for_any_threads_strides_and_vector_width(make, threads):
+    """300 x 333 elements: several threads, pieces and a tail; a strided parameter goes through a copy and back."""
+    results = []
+    before = fd.isa()
+    for isa in fd.available_isas():
+        for count, order in ((1, "C"), (3, "C"), (2, "F")):
+            fd.use_isa(isa)
+            threads(count)
+            layer = fd.Linear(333, 300, seed=1)
+            layer.params["weight"] = np.array(layer.params["weight"], order=order)
+            layer.grads["weight"][...] = np.random.default_rng(2).standard_normal((300, 333))
+            optimiser = make(layer.parameters(), lr=0.1)
+            optimiser.step()
+            optimiser.step()
+            results.append(layer.params["weight"])
+    fd.use_isa(before)
+    assert len(results) == 3 * len(fd.available_isas())
+    for result in results[1:]:
+        assert np.array_equal(result, results[0])
+
+
+def test_a_parameter_replaced_by_another_shape_is_refused():
+    """Its momentum no longer fits: the step says so and changes nothing."""
+    layer = fd.Linear(4, 5, seed=1)
+    optimiser = fd.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    optimiser.step()
+    layer.params["weight"] = np.ones((2, 2), np.float32)
+    layer.grads["weight"] = np.ones((2, 2), np.float32)
+    with pytest.raises(ValueError, match=r"state must fit its parameter \[2, 2\]; got \[5, 4\]"):
+        optimiser.step()
+    assert (layer.params["weight"] == 1).all()
+
+
+def test_a_gradient_that_does_not_match_is_refused():
+    layer = fd.Linear(4, 5, seed=1)
+    optimiser = fd.SGD(layer.parameters(), lr=0.1)
+    layer.grads["weight"] = np.ones((5, 3), np.float32)
+    with pytest.raises(ValueError, match=r"weight's gradient must be \[5, 4\] to match weight; got \[5, 3\]"):
+        optimiser.step()
+    layer.grads["weight"] = np.ones((5, 4))
+    with pytest.raises(TypeError, match="weight's gradient must be float32 to match weight; got float64"):
+        optimiser.step()

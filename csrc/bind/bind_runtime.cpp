@@ -32,6 +32,8 @@ void set_num_threads(const py::object& threads) {
 
 // GFLOP/s of all threads in use, for about `seconds`: the benchmarks' yardstick.
 double fma_peak(const std::string& dtype, double seconds) {
+  if (dtype != "float32" && dtype != "float64" && dtype != "bfloat16")
+    throw py::value_error("dtype must be float32, float64 or bfloat16; got " + dtype);
   struct Burst {
     Dtype dtype;
     i64 rounds;

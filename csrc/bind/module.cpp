@@ -9,5 +9,6 @@ PYBIND11_MODULE(_core, m) {
   fusedrop::bind::register_linear(m);
   fusedrop::bind::register_dropout(m);
   fusedrop::bind::register_activation(m);
+  fusedrop::bind::register_training(m);
   fusedrop::bind::register_runtime(m);
 }

@@ -80,6 +80,39 @@ struct ActivationArgs {  // over n contiguous elements
   Activation activation;
 };
 
+struct SoftmaxArgs {  // cross-entropy of softmax(z), and its gradient
+  Dtype dtype;
+  i64 M, N;
+  const void* z;      // [M,N] C order
+  const i64* labels;  // [M], each in [0, N), or null
+  const void* target;  // [M,N] C order where labels is null: rows of probabilities
+  void* dz;           // [M,N] C order
+  double* row_loss;   // [M]
+};
+
+enum class UpdateRule { sgd, adam };
+
+struct UpdatePart {  // one parameter
+  Dtype dtype;
+  void* value;       // n contiguous elements, updated in place
+  const void* grad;  // n contiguous elements
+  void* first;       // velocity or first moment, in the type of the sums; null: none is kept
+  void* second;      // second moment, likewise
+  i64 n;
+  bool penalised;    // l1 and l2 count
+};
+
+struct UpdateArgs {  // one step of an optimiser, see core/update.hpp
+  const UpdatePart* parts;
+  i64 count;
+  UpdateRule rule;
+  double lr;     // for Adam already over 1 - beta1^t
+  double l1, l2;
+  double beta1;  // or momentum
+  bool nesterov;
+  double beta2, root, eps;  // Adam's; root = 1 / sqrt(1 - beta2^t)
+};
+
 struct DropoutMaskArgs {
   i64 M, N;
   bool* keep;  // [M,N] C order

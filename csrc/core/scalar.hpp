@@ -35,6 +35,8 @@ FD_FN double max(double a, double b) { return a > b ? a : b; }
 
 FD_FN float abs(float a) { return ::fabsf(a); }
 FD_FN double abs(double a) { return ::fabs(a); }
+FD_FN float sqrt(float a) { return ::sqrtf(a); }
+FD_FN double sqrt(double a) { return ::sqrt(a); }
 FD_FN float copy_sign(float magnitude, float sign) { return ::copysignf(magnitude, sign); }
 FD_FN double copy_sign(double magnitude, double sign) { return ::copysign(magnitude, sign); }
 FD_FN float round_even(float a) { return ::rintf(a); }

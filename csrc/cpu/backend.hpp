@@ -12,6 +12,8 @@ struct Backend {
   void (*dropout)(const DropoutArgs&);
   void (*dropout_mask)(const DropoutMaskArgs&);
   void (*activation)(const ActivationArgs&);
+  void (*softmax_cross_entropy)(const SoftmaxArgs&);
+  void (*update)(const UpdateArgs&);
   i64 (*fma_burst)(Dtype, i64 rounds);  // returns its floating-point operations
 };
 

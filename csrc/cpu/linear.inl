@@ -6,6 +6,8 @@
 #include "cpu/linear_backward.inl"
 #include "cpu/linear_forward.inl"
 #include "cpu/peak.inl"
+#include "cpu/softmax.inl"
+#include "cpu/update.inl"
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
@@ -24,5 +26,6 @@ i64 fma_burst(Dtype dtype, i64 rounds) {
 }  // namespace
 
 extern const Backend backend;
-const Backend backend = {FD_ISA_NAME, linear_forward, linear_backward, dropout, dropout_mask, activation, fma_burst};
+const Backend backend = {FD_ISA_NAME, linear_forward,        linear_backward, dropout,  dropout_mask,
+                         activation,  softmax_cross_entropy, update,          fma_burst};
 }  // namespace fusedrop::cpu::FD_ISA

@@ -26,6 +26,8 @@ void linear_backward(const LinearBackwardArgs& args) {
 void dropout(const DropoutArgs& args) { avx512::backend.dropout(args); }
 void dropout_mask(const DropoutMaskArgs& args) { avx512::backend.dropout_mask(args); }
 void activation(const ActivationArgs& args) { avx512::backend.activation(args); }
+void softmax_cross_entropy(const SoftmaxArgs& args) { avx512::backend.softmax_cross_entropy(args); }
+void update(const UpdateArgs& args) { avx512::backend.update(args); }
 i64 fma_burst(Dtype dtype, i64 rounds) {
   return dtype == Dtype::bfloat16 ? fma_rounds<bfloat16>(rounds) : avx512::backend.fma_burst(dtype, rounds);
 }
@@ -33,7 +35,8 @@ i64 fma_burst(Dtype dtype, i64 rounds) {
 }  // namespace
 
 extern const Backend backend;
-const Backend backend = {FD_ISA_NAME, linear_forward, linear_backward, dropout, dropout_mask, activation, fma_burst};
+const Backend backend = {FD_ISA_NAME, linear_forward,        linear_backward, dropout,  dropout_mask,
+                         activation,  softmax_cross_entropy, update,          fma_burst};
 
 }  // namespace avx512_bf16
 }  // namespace fusedrop::cpu

@@ -3,7 +3,7 @@
 //
 //   pack_pair_rows    row r of dst = row r of src, as stored
 //   pack_pair_panels  dst[(p*depth + k/2)*NR + c] = (src(k, p*NR + c), src(k + 1, p*NR + c))
-//   pair_up           the same from computed floats, rounded
+//   store_rows, store_row_pairs  computed floats, rounded, as rows or as panels
 #pragma once
 
 #include "cpu/pack.hpp"

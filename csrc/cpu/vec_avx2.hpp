@@ -54,6 +54,7 @@ FD_FN VecF multiply_add(VecF a, VecF b, VecF c) { return fma(a, b, c); }
 FD_FN VecF min(VecF a, VecF b) { return _mm256_min_ps(a.v, b.v); }
 FD_FN VecF max(VecF a, VecF b) { return _mm256_max_ps(a.v, b.v); }
 FD_FN VecF abs(VecF a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v); }
+FD_FN VecF sqrt(VecF a) { return _mm256_sqrt_ps(a.v); }
 FD_FN VecF copy_sign(VecF a, VecF s) { return _mm256_or_ps(abs(a).v, _mm256_and_ps(s.v, _mm256_set1_ps(-0.0f))); }
 FD_FN VecF round_even(VecF a) { return _mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 FD_FN VecF pow2(VecF n) {
@@ -90,6 +91,7 @@ FD_FN VecD multiply_add(VecD a, VecD b, VecD c) { return fma(a, b, c); }
 FD_FN VecD min(VecD a, VecD b) { return _mm256_min_pd(a.v, b.v); }
 FD_FN VecD max(VecD a, VecD b) { return _mm256_max_pd(a.v, b.v); }
 FD_FN VecD abs(VecD a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v); }
+FD_FN VecD sqrt(VecD a) { return _mm256_sqrt_pd(a.v); }
 FD_FN VecD copy_sign(VecD a, VecD s) { return _mm256_or_pd(abs(a).v, _mm256_and_pd(s.v, _mm256_set1_pd(-0.0))); }
 FD_FN VecD round_even(VecD a) { return _mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 FD_FN VecD pow2(VecD n) {

@@ -51,6 +51,7 @@ FD_FN VecF multiply_add(VecF a, VecF b, VecF c) { return fma(a, b, c); }
 FD_FN VecF min(VecF a, VecF b) { return _mm512_min_ps(a.v, b.v); }
 FD_FN VecF max(VecF a, VecF b) { return _mm512_max_ps(a.v, b.v); }
 FD_FN VecF abs(VecF a) { return _mm512_abs_ps(a.v); }
+FD_FN VecF sqrt(VecF a) { return _mm512_sqrt_ps(a.v); }
 FD_FN VecF copy_sign(VecF a, VecF s) {
   return _mm512_or_ps(_mm512_abs_ps(a.v), _mm512_and_ps(s.v, _mm512_set1_ps(-0.0f)));
 }
@@ -86,6 +87,7 @@ FD_FN VecD multiply_add(VecD a, VecD b, VecD c) { return fma(a, b, c); }
 FD_FN VecD min(VecD a, VecD b) { return _mm512_min_pd(a.v, b.v); }
 FD_FN VecD max(VecD a, VecD b) { return _mm512_max_pd(a.v, b.v); }
 FD_FN VecD abs(VecD a) { return _mm512_abs_pd(a.v); }
+FD_FN VecD sqrt(VecD a) { return _mm512_sqrt_pd(a.v); }
 FD_FN VecD copy_sign(VecD a, VecD s) {
   return _mm512_or_pd(_mm512_abs_pd(a.v), _mm512_and_pd(s.v, _mm512_set1_pd(-0.0)));
 }

@@ -56,6 +56,10 @@ FD_FN Vec<T> abs(Vec<T> a) {
   return Vec<T>(fusedrop::abs(a.v));
 }
 template <class T>
+FD_FN Vec<T> sqrt(Vec<T> a) {
+  return Vec<T>(fusedrop::sqrt(a.v));
+}
+template <class T>
 FD_FN Vec<T> copy_sign(Vec<T> a, Vec<T> s) {
   return Vec<T>(fusedrop::copy_sign(a.v, s.v));
 }

@@ -13,11 +13,16 @@ FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def floating_array(value, name):
-    """A NumPy array of float32 or float64 in native byte order."""
-    if not isinstance(value, np.ndarray) or value.dtype not in FLOATING:
+    """A NumPy array of float32, float64 or bfloat16 in native byte order."""
+    if not isinstance(value, np.ndarray) or not is_floating(value.dtype):
         got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise TypeError(f"{name} must be a NumPy array of float32 or float64; got {got}")
+        raise TypeError(f"{name} must be a NumPy array of float32, float64 or bfloat16; got {got}")
     return value
+
+
+def is_floating(dtype):
+    """One of the dtypes that kernels know; bfloat16 is known by name, for its library may not be installed."""
+    return dtype in FLOATING or (dtype.name == "bfloat16" and dtype.isnative)
 
 
 def gradient_like(dy, shape, dtype):
@@ -31,14 +36,27 @@ def gradient_like(dy, shape, dtype):
 
 
 def floating_dtype(value):
-    """float32 or float64."""
+    """float32, float64 or bfloat16."""
+    if isinstance(value, str) and value == "bfloat16":
+        return _bfloat16()
     try:
         dtype = None if value is None else np.dtype(value)
     except TypeError:
         dtype = None
-    if dtype is None or dtype not in FLOATING:  # NumPy takes None for float64
-        raise TypeError(f"dtype must be float32 or float64; got {value if dtype is None else dtype}")
+    if dtype is None or not is_floating(dtype):  # NumPy takes None for float64
+        raise TypeError(f"dtype must be float32, float64 or bfloat16; got {value if dtype is None else dtype}")
     return dtype
+
+
+def _bfloat16():
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise TypeError(
+            "dtype must be float32 or float64 where ml_dtypes is not installed; got bfloat16: "
+            "pip install 'fusedrop[bfloat16]'"
+        ) from None
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 def flag(value, name):

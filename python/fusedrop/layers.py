@@ -93,7 +93,7 @@ class Linear(Layer):
         dropout_before_activation: y = activation(dropout(x wᵀ + b)).
         input_dropout: probability of dropping an input while training, inside the matmul.
         granularity: "element", or "unit" for one decision per output and call.
-        dtype: float32 or float64.
+        dtype: float32, float64 or bfloat16 (its gradients are bfloat16 too).
         init: "he" (std sqrt(2 / K)), "xavier" (std sqrt(2 / (K + N))), a number (the std itself), or None: "he"
             for relu and its kin, std 1 / sqrt(K) for the others. Weights are normal, biases 0.
         seed, stream: name the masks, and the seed draws the weights; see `MaskName`.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from fusedrop import _core, checks
+
 
 def softmax_cross_entropy(logits, labels):
     """Mean over the rows of -Σ_j t_ij log softmax(z_i)_j, and its gradient by the logits.
 
     Args:
-        logits: z [M, N], float32 or float64.
+        logits: z [M, N], float32, float64 or bfloat16.
         labels: classes [M], integers in [0, N); or probabilities t [M, N] (one-hot among them), rows summing to 1.
 
     Returns:
@@ -19,36 +21,19 @@ def softmax_cross_entropy(logits, labels):
         TypeError, ValueError: naming the argument and both sides.
     """
     _check_logits(logits)
-    m, n = logits.shape
-    target = _target_rows(labels, m, n, logits.dtype)
-    if m == 0:
-        return 0.0, np.zeros_like(logits)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    probabilities = np.exp(shifted, order="C")
-    total = probabilities.sum(axis=1, keepdims=True)
-    probabilities /= total
-    rows = np.arange(m)
-    if target.ndim == 1:
-        log_likelihood = shifted[rows, target] - np.log(total[:, 0])
-        probabilities[rows, target] -= 1
-    else:
-        with np.errstate(invalid="ignore"):  # 0 * -Inf of a class that is ruled out on both sides counts 0
-            log_likelihood = np.where(target > 0, target * (shifted - np.log(total)), 0).sum(axis=1)
-        probabilities -= target
-    probabilities /= m
-    return -float(log_likelihood.mean(dtype=np.float64)), probabilities
+    target = _target_rows(labels, *logits.shape, logits.dtype)
+    classes, rows = (target, None) if target.ndim == 1 else (None, target)
+    return _core.softmax_cross_entropy(np.ascontiguousarray(logits), classes, rows)
 
 
 def _check_logits(logits):
-    if not isinstance(logits, np.ndarray) or logits.dtype not in (np.float32, np.float64):
-        got = getattr(logits, "dtype", type(logits).__name__)
-        raise TypeError(f"logits must be a NumPy array of float32 or float64; got {got}")
+    checks.floating_array(logits, "logits")
     if logits.ndim != 2 or (logits.shape[1] == 0 and logits.shape[0] > 0):
         raise ValueError(f"logits must be [M, N] with N >= 1; got {list(logits.shape)}")
 
 
 def _target_rows(labels, m, n, dtype):
-    """labels as integers [M] or as rows of probabilities [M, N]."""
+    """labels as int64 [M] or as rows of probabilities [M, N] of this dtype, C-contiguous."""
     labels = np.asarray(labels)
     if labels.ndim == 1:
         if labels.dtype.kind not in "iu":
@@ -59,7 +44,7 @@ def _target_rows(labels, m, n, dtype):
             raise ValueError(
                 f"labels must be in [0, {n}) to match logits [{m}, {n}]; got {labels.min()} to {labels.max()}"
             )
-        return labels
+        return np.ascontiguousarray(labels, np.int64)
     if labels.shape != (m, n):
         got = list(labels.shape)
         raise ValueError(f"labels must be [M] = [{m}] or [M, N] = [{m}, {n}] to match logits; got {got}")
@@ -69,4 +54,4 @@ def _target_rows(labels, m, n, dtype):
     if wrong.any():
         got = labels[wrong.argmax()]
         raise ValueError(f"labels [M, N] must be rows of probabilities >= 0 that sum to 1; got {got}")
-    return labels.astype(dtype, copy=False)
+    return np.ascontiguousarray(labels, dtype)

@@ -1,17 +1,17 @@
 """Optimisers: SGD and Adam, with L1 and L2 penalties on the weights.
 
 The penalty l1 * Σ|w| + l2/2 * Σ w² covers weights (arrays of rank 2 or more), not biases; `penalty()` is its
-value, to be added to the loss that is reported, and step() adds its gradient. All updates are in place.
+value, to be added to the loss that is reported, and step() adds its gradient. All updates are in place, and computed
+in float32 for bfloat16 parameters: a step below 1/512 of a weight is then lost in its rounding.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from fusedrop import checks
+from fusedrop import _core, checks
 from fusedrop.layers import Parameter
 
 
@@ -22,7 +22,6 @@ class Optimizer:
         self.parameters = _parameters(parameters)
         self.lr = lr
         self.l1, self.l2 = _not_negative(l1, "l1"), _not_negative(l2, "l2")
-        self._scratch: dict[int, np.ndarray] = {}
 
     @property
     def lr(self) -> float:
@@ -35,32 +34,31 @@ class Optimizer:
 
     def penalty(self) -> float:
         """l1 * Σ|w| + l2/2 * Σ w² over the weights."""
-        weights = [p.value for p in self.parameters if p.value.ndim >= 2]
-        l1 = sum(float(np.abs(w).sum(dtype=np.float64)) for w in weights) if self.l1 else 0.0
-        l2 = sum(float(np.square(w, dtype=np.float64).sum()) for w in weights) if self.l2 else 0.0
+        weights = [p.value.astype(np.float64, copy=False) for p in self.parameters if p.value.ndim >= 2]
+        l1 = sum(float(np.abs(w).sum()) for w in weights) if self.l1 else 0.0
+        l2 = sum(float(np.square(w).sum()) for w in weights) if self.l2 else 0.0
         return self.l1 * l1 + self.l2 / 2 * l2
 
     def step(self) -> None:
-        """One update of every parameter from its gradient."""
-        for i, p in enumerate(self.parameters):
-            self._update(i, p.value, self._gradient(p))
+        """One update of every parameter from its gradient, in one call of the kernels."""
+        arrays = [(p.value, p.grad) for p in self.parameters]
+        # The kernels write contiguous memory; a parameter that was replaced by a strided view goes through a copy.
+        values = [np.ascontiguousarray(value) for value, _ in arrays]
+        self._run(
+            [
+                (p.name, value, grad, *self._state(i, value), value.ndim >= 2)
+                for i, (p, value, (_, grad)) in enumerate(zip(self.parameters, values, arrays, strict=True))
+            ]
+        )
+        for value, (original, _) in zip(values, arrays, strict=True):
+            if value is not original:
+                original[...] = value
 
-    def _gradient(self, p):
-        if p.value.ndim < 2 or not (self.l1 or self.l2):
-            return p.grad
-        gradient = p.grad + p.value.dtype.type(self.l2) * p.value
-        if self.l1:
-            gradient += p.value.dtype.type(self.l1) * np.sign(p.value)
-        return gradient
+    def _state(self, i, value):
+        """The two arrays that the rule keeps for parameter i, or None."""
+        raise NotImplementedError
 
-    def _buffer(self, i, like):
-        """Scratch of the parameter's shape: an update allocates nothing after the first."""
-        buffer = self._scratch.get(i)
-        if buffer is None or buffer.shape != like.shape:
-            buffer = self._scratch[i] = np.empty_like(like)
-        return buffer
-
-    def _update(self, i, value, gradient):
+    def _run(self, parameters):
         raise NotImplementedError
 
 
@@ -82,15 +80,13 @@ class SGD(Optimizer):
             raise ValueError("nesterov must come with momentum > 0; got momentum 0")
         self._velocity = [None] * len(self.parameters)
 
-    def _update(self, i, value, gradient):
-        if self.momentum:
-            if self._velocity[i] is None:
-                self._velocity[i] = np.zeros_like(value)
-            velocity = self._velocity[i]
-            velocity *= self.momentum
-            velocity += gradient
-            gradient = gradient + self.momentum * velocity if self.nesterov else velocity
-        value -= np.multiply(gradient, self.lr, out=self._buffer(i, value))
+    def _state(self, i, value):
+        if self.momentum and self._velocity[i] is None:
+            self._velocity[i] = _zeros_like(value)
+        return self._velocity[i], None
+
+    def _run(self, parameters):
+        _core.sgd_step(parameters, self._lr, self.momentum, self.nesterov, self.l1, self.l2)
 
 
 class Adam(Optimizer):
@@ -122,23 +118,18 @@ class Adam(Optimizer):
         self._steps += 1
         super().step()
 
-    def _update(self, i, value, gradient):
+    def _state(self, i, value):
         if self._moments[i] is None:
-            self._moments[i] = (np.zeros_like(value), np.zeros_like(value))
-        (m, v), (beta1, beta2) = self._moments[i], self.betas
-        buffer = self._buffer(i, value)
-        m *= beta1
-        m += np.multiply(gradient, 1 - beta1, out=buffer)
-        v *= beta2
-        np.square(gradient, out=buffer)
-        buffer *= 1 - beta2
-        v += buffer
-        np.sqrt(v, out=buffer)
-        buffer /= math.sqrt(1 - beta2**self._steps)
-        buffer += self.eps
-        np.divide(m, buffer, out=buffer)
-        buffer *= self.lr / (1 - beta1**self._steps)
-        value -= buffer
+            self._moments[i] = (_zeros_like(value), _zeros_like(value))
+        return self._moments[i]
+
+    def _run(self, parameters):
+        _core.adam_step(parameters, self._lr, *self.betas, self.eps, self.l1, self.l2, self._steps)
+
+
+def _zeros_like(value):
+    """State of a parameter: in float32 for bfloat16, which is too coarse to take small steps of a running mean."""
+    return np.zeros(value.shape, np.float64 if value.dtype == np.float64 else np.float32)
 
 
 def _parameters(parameters):

@@ -1,0 +1,100 @@
+// update: one optimiser step over all parameters of a network, in place, in one parallel region
+//   a part: value, grad of n contiguous elements; first, second: the rule's state in the type of the sums, or null
+// Work      reads value, grad and state once, writes value and state once
+// Threads   thread t takes the t-th piece of every part: mostly what it wrote as dw, and still has in its cache
+// Limits    re-entrant; no allocation
+#pragma once
+
+#include "core/args.hpp"
+#include "core/update.hpp"
+#include "cpu/threads.hpp"
+#include "cpu/vec.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+constexpr i64 kUpdateWork = 16;  // in multiply-adds an element, for threads_for
+
+// One pack of elements. States that the rule lacks may be null.
+template <class S, class Rule, class T = sum_of<S>>
+FD_FN void update_pack(const Rule& rule, const Penalty<T>& penalty, bool penalised, S* value, const S* grad, T* first,
+                       T* second) {
+  using V = Vec<T>;
+  const V w = V::load(value);
+  V g = V::load(grad), m, v;
+  if (Rule::states > 0) m = V::load(first);
+  if (Rule::states > 1) v = V::load(second);
+  if (penalised) g = penalty.add_to(g, w);
+  rule.step(w, g, m, v).store(value);
+  if (Rule::states > 0) m.store(first);
+  if (Rule::states > 1) v.store(second);
+}
+
+template <class E>
+FD_FN void copy_elements(const E* src, i64 n, E* dst) {
+  for (i64 c = 0; c < n; ++c) dst[c] = src[c];
+}
+
+template <class S, class Rule, class T = sum_of<S>>
+void update_range(const Rule& rule, const UpdateArgs& args, const UpdatePart& part, i64 begin, i64 end) {
+  constexpr i64 W = Vec<T>::W;
+  const Penalty<T> penalty{static_cast<T>(args.l1), static_cast<T>(args.l2)};
+  const bool penalised = part.penalised && (args.l1 != 0 || args.l2 != 0);
+  S* value = static_cast<S*>(part.value) + begin;
+  const S* grad = static_cast<const S*>(part.grad) + begin;
+  T* first = Rule::states > 0 ? static_cast<T*>(part.first) + begin : nullptr;
+  T* second = Rule::states > 1 ? static_cast<T*>(part.second) + begin : nullptr;
+  i64 i = 0;
+  for (; i + W <= end - begin; i += W)
+    update_pack(rule, penalty, penalised, value + i, grad + i, Rule::states > 0 ? first + i : nullptr,
+                Rule::states > 1 ? second + i : nullptr);
+  const i64 n = end - begin - i;
+  if (n == 0) return;
+  S w[W] = {}, g[W] = {};  // the tail goes through a padded pack
+  T m[W] = {}, v[W] = {};
+  copy_elements(value + i, n, w);
+  copy_elements(grad + i, n, g);
+  if (Rule::states > 0) copy_elements(first + i, n, m);
+  if (Rule::states > 1) copy_elements(second + i, n, v);
+  update_pack(rule, penalty, penalised, w, g, m, v);
+  copy_elements(w, n, value + i);
+  if (Rule::states > 0) copy_elements(m, n, first + i);
+  if (Rule::states > 1) copy_elements(v, n, second + i);
+}
+
+template <class S, class T = sum_of<S>>
+void update_part(const UpdateArgs& args, const UpdatePart& part, i64 begin, i64 end) {
+  const auto t = [](double value) { return static_cast<T>(value); };
+  if (args.rule == UpdateRule::adam) {
+    const Adam<T> adam{t(args.lr),    t(args.beta1), t(1 - args.beta1), t(args.beta2), t(1 - args.beta2),
+                       t(args.root), t(args.eps)};
+    return update_range<S>(adam, args, part, begin, end);
+  }
+  if (args.beta1 == 0) return update_range<S>(Sgd<T>{t(args.lr)}, args, part, begin, end);
+  update_range<S>(Momentum<T>{t(args.lr), t(args.beta1), args.nesterov}, args, part, begin, end);
+}
+
+void update(const UpdateArgs& args) {
+  i64 total = 0;
+  for (i64 i = 0; i < args.count; ++i) total += args.parts[i].n;
+  struct Job {
+    const UpdateArgs& args;
+    int threads;
+  } job{args, threads_for(total * kUpdateWork)};
+  run_threads(
+      job.threads,
+      [](int thread, void* p) {
+        const Job& j = *static_cast<const Job*>(p);
+        for (i64 i = 0; i < j.args.count; ++i) {
+          const UpdatePart& part = j.args.parts[i];
+          const i64 piece = ((part.n + j.threads - 1) / j.threads + 31) / 32 * 32;  // whole cache lines
+          const i64 begin = piece * thread < part.n ? piece * thread : part.n;
+          const i64 end = begin + piece < part.n ? begin + piece : part.n;
+          with_dtype(part.dtype, [&](auto s) { update_part<decltype(s)>(j.args, part, begin, end); });
+        }
+      },
+      &job);
+}
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

@@ -18,7 +18,7 @@ from harness import geometric_mean, interleaved, machine, measured_peak, write_j
 import fusedrop as fd
 import numpy as np
 from fusedrop import reference
-from peers import PEERS, Fusedrop, Problem, installed
+from peers import LACKING, PEERS, Fusedrop, Problem, installed
 
 SHAPES = [
     "64x128x64",
@@ -38,35 +38,40 @@ SIX = [*SHAPES[1:6], "4096x1024x1024"]  # of the geometric means: from 128x512x5
 
 def check(problem: Problem, peers: dict[str, object]) -> None:
     """Our y, dx, dw, db against the float64 reference and every bare matmul against x wᵀ, by the same error bound."""
-    q, eps = problem, np.finfo(problem.dtype).eps
+    q = problem
+    # sums of bfloat16 are float32; each stored intermediate or result is rounded once more
+    eps, stored = (2.0**-23, 2.0**-8) if q.dtype == "bfloat16" else (np.finfo(q.dtype).eps, 0.0)
     rng, options = fd.Philox(seed=1), {"activation": q.activation, "p": q.p}
     rows = slice(0, min(q.M, 512))  # of a tall problem, its first rows: dw and db are checked on a problem of that size
-    x, dy = q.x[rows], q.dy[rows]
+    x, dy, w = q.x[rows], q.dy[rows], np.abs(q.w.astype(float))
+    wide_x, wide_dy = np.abs(x.astype(float)), np.abs(dy.astype(float))
     y, saved = fd.linear_forward(x, q.w, q.b, rng=rng, **options)
     want, want_saved = reference.linear_forward(x, q.w, q.b, rng=rng, **options)
-    size = np.abs(x) @ np.abs(q.w).T + np.abs(q.b)
-    _within(y, want, 3 * q.K * eps * size + 1e-30, "y")
+    size = wide_x @ w.T + np.abs(q.b.astype(float))
+    _within(y, want, 3 * q.K * eps * size + stored * 1.01 * np.abs(want) + 1e-30, "y")
     for peer in peers.values():
         if hasattr(peer, "matmul"):
-            _within(
-                peer.matmul()[rows], x.astype(float) @ q.w.T.astype(float), 3 * q.K * eps * size, f"{peer.name} matmul"
-            )
-    dz = np.abs(reference.pre_activation_gradient(dy, want_saved))
+            product = np.asarray(peer.matmul()[rows].tolist())
+            bare = x.astype(float) @ q.w.T.astype(float)
+            _within(product, bare, 3 * q.K * eps * size + stored * 1.01 * np.abs(bare), f"{peer.name} matmul")
+    dz = np.abs(reference.pre_activation_gradient(dy.astype(float), want_saved))
     # the sign of z, hence relu's gradient, may differ where |z| is within its own error: allow for those elements
-    doubt = np.abs(dy) * 2 * (np.abs(want_saved.z) <= 3 * q.K * eps * size)
+    doubt = wide_dy * 2 * (np.abs(want_saved.z) <= 3 * q.K * eps * size) + stored * 1.01 * dz
     bounds = (
-        3 * q.N * eps * (dz @ np.abs(q.w)) + doubt @ np.abs(q.w),
-        3 * len(x) * eps * (dz.T @ np.abs(x)) + doubt.T @ np.abs(x),
+        3 * q.N * eps * (dz @ w) + doubt @ w,
+        3 * len(x) * eps * (dz.T @ wide_x) + doubt.T @ wide_x,
         3 * len(x) * eps * dz.sum(0) + doubt.sum(0),
     )
-    wanted = reference.linear_backward(dy, want_saved)
+    wanted = reference.linear_backward(dy.astype(float), want_saved)
+    bounds = tuple(bound + stored * 1.01 * np.abs(g) for bound, g in zip(bounds, wanted, strict=True))
     for name, got, want_g, bound in zip(("dx", "dw", "db"), fd.linear_backward(dy, saved), wanted, bounds, strict=True):
         _within(got, want_g, bound + 1e-30, name)
 
 
 def _within(got, want, bound, what):
-    if not (np.abs(got - want) <= bound).all():
-        sys.exit(f"wrong result, nothing timed: {what} is off by {(np.abs(got - want) - bound).max():.3g}")
+    error = np.abs(got.astype(float) - want)
+    if not (error <= bound).all():
+        sys.exit(f"wrong result, nothing timed: {what} is off by {(error - bound).max():.3g} more than its bound")
 
 
 def measure(problem: Problem, peers: dict[str, object]) -> dict[str, float]:
@@ -106,7 +111,7 @@ def ratios(times: dict[str, float]) -> dict[str, float]:
 
 def report(problem: Problem, times: dict[str, float], found: dict[str, float], peak: float) -> None:
     shape = f"{problem.M}x{problem.K}x{problem.N}"
-    size = np.dtype(problem.dtype).itemsize
+    size = problem.x.itemsize
     moved = size * (problem.M * problem.K + problem.N * problem.K + problem.M * problem.N)
     print(f"\n{shape} {problem.dtype}: {problem.flop / 1e6:.1f} Mflop and {moved / 1e6:.2f} MB a matmul")
     for name, t in times.items():
@@ -131,14 +136,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", default=",".join(SHAPES), help="M x K x N, separated by commas")
     parser.add_argument("--peers", default=",".join(PEERS), help="of " + ", ".join(PEERS))
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16"])
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--activations", action="store_true", help="every activation, not relu alone")
     parser.add_argument("--json", help="write the figures there")
     parser.add_argument("--plot", help="write the picture of ratios there")
     options = parser.parse_args()
     fd.set_num_threads(options.threads)
-    present, absent = installed([name for name in options.peers.split(",") if name])
+    asked = [name for name in options.peers.split(",") if name and name not in LACKING[options.dtype]]
+    present, absent = installed(asked)
     print(" ".join(f"{key}={value}" for key, value in machine().items()))
     print(
         f"peers: {', '.join(present) or 'none'}" + (f"; absent (not installed): {', '.join(absent)}" if absent else "")

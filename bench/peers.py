@@ -13,6 +13,15 @@ import fusedrop as fd
 import numpy as np
 
 
+def dtype_of(name: str) -> np.dtype:
+    """NumPy's dtype; bfloat16 is ml_dtypes'."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 @dataclass(frozen=True)
 class Problem:
     """Random normal operands: x [M, K], w [N, K], b [N], dy [M, N]."""
@@ -32,7 +41,7 @@ class Problem:
             "b": (self.N,),
             "dy": (self.M, self.N),
         }.items():
-            object.__setattr__(self, name, rng.standard_normal(shape, np.float64).astype(self.dtype))
+            object.__setattr__(self, name, rng.standard_normal(shape, np.float64).astype(dtype_of(self.dtype)))
 
     @property
     def flop(self) -> int:
@@ -79,15 +88,21 @@ class Torch:
 
         torch.set_num_threads(fd.get_num_threads())
         self.torch, self.problem = torch, problem
-        self.x, self.w, self.b, self.dy = (torch.from_numpy(a) for a in (problem.x, problem.w, problem.b, problem.dy))
+        self.x, self.w, self.b, self.dy = (self.tensor(a) for a in (problem.x, problem.w, problem.b, problem.dy))
         self.trained = [t.clone().requires_grad_() for t in (self.x, self.w, self.b)]
 
+    def tensor(self, a):
+        """The same memory; NumPy's bfloat16 is unknown to PyTorch, its bits are not."""
+        if self.problem.dtype == "bfloat16":
+            return self.torch.from_numpy(a.view(np.int16)).view(self.torch.bfloat16)
+        return self.torch.from_numpy(a)
+
     def matmul(self):
-        return self.torch.mm(self.x, self.w.t()).numpy()
+        return self.torch.mm(self.x, self.w.t())
 
     def three_matmuls(self):
         mm = self.torch.mm
-        return tuple(a.numpy() for a in (mm(self.x, self.w.t()), mm(self.dy, self.w), mm(self.dy.t(), self.x)))
+        return mm(self.x, self.w.t()), mm(self.dy, self.w), mm(self.dy.t(), self.x)
 
     def layer(self, x, w, b):
         f = self.torch.nn.functional
@@ -142,6 +157,10 @@ class Jax:
 
 PEERS = {peer.name: peer for peer in (NumPy, Torch, TorchCompile, Jax)}
 MODULES = {"numpy": "numpy", "torch": "torch", "torch.compile": "torch", "jax": "jax"}
+
+
+# NumPy multiplies bfloat16 one scalar at a time: no peer.
+LACKING = {"bfloat16": {"numpy"}, "float64": set(), "float32": set()}
 
 
 def installed(names: list[str]) -> tuple[list[str], list[str]]:

@@ -66,8 +66,8 @@ template <class S, class T = sum_of<S>>
 void update_part(const UpdateArgs& args, const UpdatePart& part, i64 begin, i64 end) {
   const auto t = [](double value) { return static_cast<T>(value); };
   if (args.rule == UpdateRule::adam) {
-    const Adam<T> adam{t(args.lr),    t(args.beta1), t(1 - args.beta1), t(args.beta2), t(1 - args.beta2),
-                       t(args.root), t(args.eps)};
+    const Adam<T> adam{t(args.lr),        t(args.beta1), t(1 - args.beta1), t(args.beta2),
+                       t(1 - args.beta2), t(args.root),  t(args.eps)};
     return update_range<S>(adam, args, part, begin, end);
   }
   if (args.beta1 == 0) return update_range<S>(Sgd<T>{t(args.lr)}, args, part, begin, end);

@@ -33,7 +33,9 @@ print(growth(lambda: fd.linear_backward(dy, saved, **out)))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read and reset through Linux's /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak is read and reset through Linux's /proc"
+)
 def test_a_call_takes_no_memory_of_the_size_of_y():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=False)
     if re.search("PermissionError|Errno 13", done.stderr):

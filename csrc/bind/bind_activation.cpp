@@ -4,6 +4,7 @@
 
 #include "bind/activation_name.hpp"
 #include "bind/arrays.hpp"
+#include "bind/dlpack.hpp"
 #include "bind/register.hpp"
 #include "bind/text.hpp"
 #include "cpu/dispatch.hpp"
@@ -40,16 +41,16 @@ py::array run(const py::array& x_in, const py::array* dy_in, Activation activati
   return y;
 }
 
-py::array activate(const py::handle& x_in, const py::handle& activation) {
-  return run(floating_array(x_in, "x"), nullptr, activation_from(activation));
+py::object activate(const py::handle& x_in, const py::handle& activation) {
+  return Library(x_in).wrap(run(floating_array(viewed(x_in, "x"), "x"), nullptr, activation_from(activation)));
 }
 
-py::array activate_backward(const py::handle& dy_in, const py::handle& x_in, const py::handle& activation) {
-  const py::array x = floating_array(x_in, "x");
-  const py::array dy = array_like(dy_in, "dy", x, "x");
+py::object activate_backward(const py::handle& dy_in, const py::handle& x_in, const py::handle& activation) {
+  const py::array x = floating_array(viewed(x_in, "x"), "x");
+  const py::array dy = array_like(viewed(dy_in, "dy"), "dy", x, "x");
   if (shape_text(dy) != shape_text(x))
     throw py::value_error("dy must be " + shape_text(x) + " to match x; got " + shape_text(dy));
-  return run(x, &dy, activation_from(activation));
+  return Library(x_in).wrap(run(x, &dy, activation_from(activation)));
 }
 
 }  // namespace

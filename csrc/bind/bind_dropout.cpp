@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "bind/arrays.hpp"
+#include "bind/dlpack.hpp"
 #include "bind/register.hpp"
 #include "bind/rng.hpp"
 #include "bind/text.hpp"
@@ -45,9 +46,9 @@ bool is_inverted(const py::handle& scaling) {
   throw py::value_error("scaling must be 'inverted' or 'classic'; got " + repr_text(scaling));
 }
 
-py::array dropout(const py::handle& x_in, const py::handle& p_in, const py::handle& rng, const py::handle& granularity,
-                  const py::handle& scaling) {
-  py::array x = floating_array(x_in, "x");
+py::object dropout(const py::handle& x_given, const py::handle& p_in, const py::handle& rng,
+                   const py::handle& granularity, const py::handle& scaling) {
+  py::array x = floating_array(viewed(x_given, "x"), "x");
   const double p = probability(p_in, "p");
   DropoutArgs args{};
   Flat flat;
@@ -67,7 +68,7 @@ py::array dropout(const py::handle& x_in, const py::handle& p_in, const py::hand
     py::gil_scoped_release release;
     cpu::backend().dropout(args);
   }
-  return y;
+  return Library(x_given).wrap(y);
 }
 
 std::vector<py::ssize_t> shape_of(const py::handle& value) {

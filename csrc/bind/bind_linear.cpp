@@ -3,6 +3,7 @@
 
 #include "bind/activation_name.hpp"
 #include "bind/arrays.hpp"
+#include "bind/dlpack.hpp"
 #include "bind/register.hpp"
 #include "bind/rng.hpp"
 #include "bind/text.hpp"
@@ -18,6 +19,7 @@ struct Saved {
   Activation activation;
   bool before;
   Mask mask, input_mask;
+  Library library;  // x's
 };
 
 const char* saved_name(const Saved& s) {
@@ -58,10 +60,12 @@ py::array residual_matching(const py::handle& value, const py::array& x, i64 M, 
   return residual;
 }
 
-py::object linear_forward(const py::handle& x_in, const py::handle& w_in, const py::handle& b_in,
+py::object linear_forward(const py::handle& x_given, const py::handle& w_given, const py::handle& b_given,
                           const py::handle& activation, const py::handle& p_in, const py::handle& rng,
-                          const py::handle& before, const py::handle& input_p_in, const py::handle& residual_in,
-                          const py::handle& granularity, const py::handle& out, bool save) {
+                          const py::handle& before, const py::handle& input_p_in, const py::handle& residual_given,
+                          const py::handle& granularity, const py::handle& out_given, bool save) {
+  const py::object x_in = viewed(x_given, "x"), w_in = viewed(w_given, "w"), b_in = viewed(b_given, "b");
+  const py::object residual_in = viewed(residual_given, "residual"), out = viewed(out_given, "out");
   const py::array x = floating_array(x_in, "x");
   require_rank(x, "x", 2, "[M, K]");
   const py::array w = weight_matching(w_in, x);
@@ -92,7 +96,8 @@ py::object linear_forward(const py::handle& x_in, const py::handle& w_in, const 
               args.activation,
               args.before,
               args.mask,
-              args.input_mask};
+              args.input_mask,
+              Library(x_given)};
   if (saved.saved == fusedrop::Saved::output) saved.kept = y;
   if (save && saved.saved == fusedrop::Saved::preactivation) {
     saved.kept = new_array({M, N}, x);
@@ -103,8 +108,9 @@ py::object linear_forward(const py::handle& x_in, const py::handle& w_in, const 
     py::gil_scoped_release release;
     cpu::backend().linear_forward(args);
   }
-  if (!save) return std::move(y);
-  return py::make_tuple(std::move(y), std::move(saved));
+  py::object result = out.is_none() ? saved.library.wrap(y) : py::reinterpret_borrow<py::object>(out_given);
+  if (!save) return result;
+  return py::make_tuple(std::move(result), std::move(saved));
 }
 
 // A gradient's destination: True makes an array, False leaves it out (None), an array receives it.
@@ -130,8 +136,16 @@ void refuse_shared(const char* name, const py::object& a, const char* other_name
   refuse_overlap(name, py::reinterpret_borrow<py::array>(a), {{other_name, b}});
 }
 
-py::tuple linear_backward(const py::handle& dy_in, const py::handle& saved_in, const py::handle& want_dx,
-                          const py::handle& want_dw, const py::handle& want_db) {
+// What the caller gets: the destination it gave, or a new array in its own library.
+py::object returned(const Library& library, const py::handle& given, const py::object& gradient) {
+  const bool fresh = given.ptr() == Py_True || given.ptr() == Py_False;
+  return fresh || gradient.is_none() ? library.wrap(gradient) : py::reinterpret_borrow<py::object>(given);
+}
+
+py::tuple linear_backward(const py::handle& dy_given, const py::handle& saved_in, const py::handle& dx_given,
+                          const py::handle& dw_given, const py::handle& db_given) {
+  const py::object dy_in = viewed(dy_given, "dy"), want_dx = viewed(dx_given, "dx"), want_dw = viewed(dw_given, "dw");
+  const py::object want_db = viewed(db_given, "db");
   if (!py::isinstance<Saved>(saved_in))
     throw py::type_error("saved must be what linear_forward returned; got " + type_text(saved_in));
   const Saved& saved = saved_in.cast<const Saved&>();
@@ -169,7 +183,8 @@ py::tuple linear_backward(const py::handle& dy_in, const py::handle& saved_in, c
     py::gil_scoped_release release;
     cpu::backend().linear_backward(args);
   }
-  return py::make_tuple(std::move(dx), std::move(dw), std::move(db));
+  return py::make_tuple(returned(saved.library, dx_given, dx), returned(saved.library, dw_given, dw),
+                        returned(saved.library, db_given, db));
 }
 
 }  // namespace

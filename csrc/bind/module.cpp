@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, m) {
       "Kernels of fusedrop. The public interface is the package fusedrop; this module checks arguments and runs them.";
   m.attr("__version__") = FUSEDROP_VERSION;
   fusedrop::bind::register_rng(m);
+  fusedrop::bind::register_dlpack(m);
   fusedrop::bind::register_linear(m);
   fusedrop::bind::register_dropout(m);
   fusedrop::bind::register_activation(m);

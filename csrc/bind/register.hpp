@@ -9,6 +9,7 @@ void register_rng(pybind11::module_& m);      // Philox
 void register_linear(pybind11::module_& m);   // linear_forward, linear_backward, Saved
 void register_dropout(pybind11::module_& m);  // dropout, dropout_mask
 void register_activation(pybind11::module_& m);  // activate, activate_backward, the activations' names
+void register_dlpack(pybind11::module_& m);      // Export
 void register_training(pybind11::module_& m);  // softmax_cross_entropy, sgd_step, adam_step
 void register_runtime(pybind11::module_& m);  // instruction sets, threads, CUDA state
 

@@ -1,8 +1,9 @@
 """The pure functions: everything they need is an argument, everything they make is a result.
 
 Letters: M rows (batch), K inputs, N outputs; x [M, K], w [N, K], b [N], z = x wᵀ + b, y [M, N].
-p is the probability of dropping. Arrays are NumPy arrays of float32, float64 or bfloat16 (from ml_dtypes;
-sums are float32), all of one dtype, with any strides; results are C-contiguous.
+p is the probability of dropping. Arrays are NumPy arrays, or CPU arrays of any library that speaks DLPack (PyTorch,
+JAX), of float32, float64 or bfloat16 (NumPy's is ml_dtypes'; sums are float32), all of one dtype, with any strides.
+Results are C-contiguous, and in the library of the first operand.
 """
 
 from __future__ import annotations

@@ -1,0 +1,25 @@
+// dlpack: arrays of other libraries (PyTorch, JAX, CuPy ...) in and out, without a copy.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+namespace fusedrop::bind {
+
+namespace py = pybind11;
+
+// A NumPy view of what speaks DLPack; NumPy's own arrays, and what is no array at all, as they are: the checks of
+// arrays.hpp come next. Refuses other devices than the CPU, and dtypes that no kernel knows.
+py::object viewed(const py::handle& value, const char* name);
+
+// Hands results back in the library that the caller's first operand came from.
+class Library {
+ public:
+  explicit Library(const py::handle& operand);
+  py::object wrap(py::object result) const;  // None stays None
+
+ private:
+  py::object from_dlpack_;  // null: NumPy
+};
+
+}  // namespace fusedrop::bind

@@ -1,0 +1,55 @@
+// dlpack_abi: the structs of DLPack's C interface, versions 0 (no version field) and 1. https://dmlc.github.io/dlpack
+#pragma once
+
+#include <cstdint>
+
+namespace fusedrop::bind::dlpack {
+
+enum DeviceType : std::int32_t { kCpu = 1 };
+enum TypeCode : std::uint8_t { kFloat = 2, kBfloat = 4 };
+constexpr std::uint64_t kReadOnly = 1;
+
+struct Device {
+  std::int32_t type;
+  std::int32_t id;
+};
+
+struct DataType {
+  std::uint8_t code;
+  std::uint8_t bits;
+  std::uint16_t lanes;
+};
+
+struct Tensor {
+  void* data;
+  Device device;
+  std::int32_t ndim;
+  DataType dtype;
+  std::int64_t* shape;
+  std::int64_t* strides;  // in elements; null: C order
+  std::uint64_t byte_offset;
+};
+
+struct Managed {
+  static constexpr const char* name = "dltensor";
+  static constexpr const char* used_name = "used_dltensor";
+  Tensor tensor;
+  void* context;
+  void (*deleter)(Managed*);
+};
+
+struct Version {
+  std::uint32_t major, minor;
+};
+
+struct ManagedVersioned {
+  static constexpr const char* name = "dltensor_versioned";
+  static constexpr const char* used_name = "used_dltensor_versioned";
+  Version version;
+  void* context;
+  void (*deleter)(ManagedVersioned*);
+  std::uint64_t flags;
+  Tensor tensor;
+};
+
+}  // namespace fusedrop::bind::dlpack

@@ -1,0 +1,169 @@
+"""Arrays of other libraries go in and come out through DLPack: same memory, same bits, the caller's own type."""
+
+import types
+
+import fusedrop as fd
+import numpy as np
+import pytest
+
+RNG = fd.Philox(seed=1, stream=2, step=3)
+
+
+class Foreign:
+    """An array that is no NumPy array: all it offers is DLPack, in version 0 or in version 1."""
+
+    def __init__(self, array, versioned=True, device=(1, 0)):
+        self.array, self.versioned, self.device_pair = array, versioned, device
+        self.dtype = array.dtype
+
+    def __dlpack__(self, **options):
+        if not self.versioned and options:
+            raise TypeError("unexpected keyword argument")
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.device_pair
+
+    def __array_namespace__(self):
+        return types.SimpleNamespace(from_dlpack=lambda producer: Foreign(np.from_dlpack(producer)))
+
+
+def draw(*shape, dtype="float32"):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
+
+
+def operands(dtype="float32"):
+    return draw(33, 21, dtype=dtype), draw(40, 21, dtype=dtype), draw(40, dtype=dtype), draw(33, 40, dtype=dtype)
+
+
+def call_all(x, w, b, dy):
+    """Every function that takes arrays."""
+    y, saved = fd.linear_forward(x, w, b, activation="gelu", p=0.3, input_p=0.1, rng=RNG, residual=dy)
+    results = [y, *fd.linear_backward(dy, saved), fd.dropout(x, p=0.3, rng=RNG)]
+    return [*results, fd.activate(x, "silu"), fd.activate_backward(dy, y, "tanh")]
+
+
+@pytest.mark.parametrize("versioned", [False, True], ids=["version 0", "version 1"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_are_the_same_and_of_the_callers_library(dtype, versioned):
+    want = call_all(*operands(dtype))
+    got = call_all(*(Foreign(a, versioned) for a in operands(dtype)))
+    assert all(type(g) is Foreign for g in got)
+    assert all(np.array_equal(g.array, w) for g, w in zip(got, want, strict=True))
+
+
+def test_strides_offsets_and_empty_arrays():
+    x, w, _, _ = operands()
+    wide = np.zeros((66, 50), np.float32)
+    wide[::-2, 3:45:2] = x
+    assert np.array_equal(fd.linear(Foreign(wide[::-2, 3:45:2]), Foreign(w)).array, fd.linear(x, w))
+    assert fd.linear(Foreign(x[:0]), Foreign(w)).array.shape == (0, 40)
+
+
+def test_libraries_mix():
+    """Results follow x; what the others are does not matter."""
+    x, w, b, dy = operands()
+    y, saved = fd.linear_forward(Foreign(x), w, b)
+    assert np.array_equal(y.array, fd.linear(x, w, b))
+    assert type(fd.linear(x, Foreign(w), b)) is np.ndarray
+    assert type(fd.linear_backward(dy, saved)[1]) is Foreign
+
+
+def test_destinations_receive_results_and_are_returned():
+    x, w, b, dy = operands()
+    out, dw = Foreign(np.empty_like(dy)), Foreign(np.empty_like(w))
+    y, saved = fd.linear_forward(Foreign(x), w, b, activation="relu", out=out)
+    dx, got, db = fd.linear_backward(dy, saved, dx=False, dw=dw)
+    assert y is out
+    assert got is dw
+    assert dx is None
+    want, want_saved = fd.linear_forward(x, w, b, activation="relu")
+    assert np.array_equal(out.array, want)
+    assert np.array_equal(dw.array, fd.linear_backward(dy, want_saved)[1])
+    assert type(db) is Foreign
+
+
+def test_a_destination_over_an_input_is_refused():
+    x, w, _, _ = operands()
+    memory = np.zeros(33 * 40 + 33 * 21, np.float32)
+    with pytest.raises(ValueError, match="out must not overlap x"):
+        fd.linear(Foreign(memory[: 33 * 21].reshape(33, 21)), w, out=Foreign(memory[: 33 * 40].reshape(33, 40)))
+    with pytest.raises(ValueError, match="out must not overlap w"):
+        fd.linear(x, Foreign(memory[: 40 * 21].reshape(40, 21)), out=memory[: 33 * 40].reshape(33, 40))
+
+
+def test_read_only_memory_is_read_but_never_written():
+    x, w, _, dy = operands()
+    x.flags.writeable = dy.flags.writeable = False
+    assert np.array_equal(fd.linear(Foreign(x), w).array, fd.linear(x, w))
+    with pytest.raises(ValueError, match="out must be writeable; got a read-only array"):
+        fd.linear(x, w, out=Foreign(dy))
+
+
+def test_wrong_devices_and_dtypes_are_refused():
+    x, w, _, _ = operands()
+    with pytest.raises(ValueError, match="x must be on the CPU, .*; got DLPack device type 2"):
+        fd.linear(Foreign(x, device=(2, 0)), w)
+    with pytest.raises(TypeError, match="w must be an array of float32, float64 or bfloat16; got int32"):
+        fd.linear(x, Foreign(w.astype(np.int32)))
+    with pytest.raises(TypeError, match="w must be float32 to match x; got float64"):
+        fd.linear(Foreign(x), Foreign(w.astype(np.float64)))
+
+
+def test_memory_lives_as_long_as_it_is_used():
+    """Inputs until the last backward call, results as long as their new owner."""
+    x, w, b, dy = operands()
+    y, saved = fd.linear_forward(Foreign(x.copy()), w, b, activation="relu")
+    want = fd.linear_backward(dy, fd.linear_forward(x, w, b, activation="relu")[1])
+    bystanders = [np.full_like(x, np.nan) for _ in range(20)]
+    for g, expected in zip(fd.linear_backward(dy, saved), want, strict=True):
+        assert np.array_equal(g.array, expected)
+    del saved
+    assert np.array_equal(y.array, fd.linear(x, w, b, activation="relu"))
+    assert len(bystanders) == 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_torch(dtype):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if dtype == "bfloat16":
+        bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+        arrays = [a.astype(bfloat16) for a in operands()]
+        tensors = [torch.from_numpy(a.view(np.int16)).view(torch.bfloat16) for a in arrays]
+    else:
+        arrays = operands(dtype)
+        tensors = [torch.from_numpy(a) for a in arrays]
+    for got, want in zip(call_all(*tensors), call_all(*arrays), strict=True):
+        assert got.dtype == getattr(torch, dtype)
+        assert got.tolist() == want.tolist()
+
+
+def test_torch_tensors_that_require_a_gradient_are_refused():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = torch.ones(3, 4, requires_grad=True)
+    with pytest.raises(ValueError, match=r"x must be an array that DLPack can share; got Tensor: .*detach"):
+        fd.linear(x, torch.ones(5, 4))
+    assert fd.linear(x.detach(), torch.ones(5, 4)).tolist() == [[4.0] * 5] * 3
+
+
+def test_torch_integers_are_refused():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    with pytest.raises(TypeError, match=r"x must be an array of float32, float64 or bfloat16; got torch\.int64"):
+        fd.dropout(torch.ones(3, dtype=torch.int64), p=0.0)
+
+
+def test_jax():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    arrays = operands()
+    for got, want in zip(call_all(*map(jax.numpy.asarray, arrays)), call_all(*arrays), strict=True):
+        assert isinstance(got, jax.Array)
+        assert np.array_equal(np.asarray(got), want)
+
+
+def test_jax_arrays_are_no_destinations():
+    """They are immutable: other code may hold the same memory as a constant."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    out = jax.numpy.zeros((33, 40))
+    with pytest.raises(ValueError, match="out must be writeable; got a read-only array"):
+        fd.linear(*operands()[:2], out=out)
+    assert not out.any()

@@ -2,7 +2,7 @@
 
     python bench/bench_calls.py [--json FILE]
 
-Overhead: a call of 8x16x8 less NumPy's bare matmul of that shape. Threads: 1024x1024x1024 on one thread over all of them.
+Overhead: a call of 8x16x8 less NumPy's bare matmul of that shape. Threads: 1024x1024x1024 on one thread over all.
 Memory: growth of the process's peak during a call on 60000x16x1024, less its results; one temporary of M x N would
 show as 246 MB, a mask of bits as 8.
 """

@@ -102,7 +102,7 @@ def test_read_only_memory_is_read_but_never_written():
 
 def test_wrong_devices_and_dtypes_are_refused():
     x, w, _, _ = operands()
-    with pytest.raises(ValueError, match="x must be on the CPU, .*; got DLPack device type 2"):
+    with pytest.raises(ValueError, match=r"x must be on the CPU, .*; got DLPack device type 2"):
         fd.linear(Foreign(x, device=(2, 0)), w)
     with pytest.raises(TypeError, match="w must be an array of float32, float64 or bfloat16; got int32"):
         fd.linear(x, Foreign(w.astype(np.int32)))

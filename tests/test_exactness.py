@@ -90,6 +90,8 @@ def _child(queue, shape):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 warns of every fork with threads
+@pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning")  # and JAX, where a test has imported it
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_forked_child_does_not_hang():
     """faiss#5206, LightGBM#4751: parent and child each use a pool of their own, before and after the fork."""
     shape = (400, 300, 300)

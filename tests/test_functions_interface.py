@@ -12,7 +12,7 @@ RNG = fd.Philox(seed=1, stream=2, step=3)
 DTYPES = ["float32", "float64"]
 LAYER = (
     "(x, w, b=None, *, activation='identity', p=0.0, rng=None, dropout_before_activation=False, input_p=0.0, "
-    "residual=None, granularity='element', out=None)"
+    "residual=None, granularity='element', kept_inputs=None, out=None)"
 )
 SIGNATURES = {
     "linear": LAYER,

@@ -4,6 +4,7 @@
 #include "bind/activation_name.hpp"
 #include "bind/arrays.hpp"
 #include "bind/dlpack.hpp"
+#include "bind/kept_columns.hpp"
 #include "bind/register.hpp"
 #include "bind/rng.hpp"
 #include "bind/text.hpp"
@@ -20,6 +21,9 @@ struct Saved {
   bool before;
   Mask mask, input_mask;
   Library library;  // x's
+  KeptColumns outputs, inputs;
+  double input_scale;
+  bool drops_to_zero;  // what unit dropout leaves out of y is 0, and not act(0) or a residual
 };
 
 const char* saved_name(const Saved& s) {
@@ -63,7 +67,8 @@ py::array residual_matching(const py::handle& value, const py::array& x, i64 M, 
 py::object linear_forward(const py::handle& x_given, const py::handle& w_given, const py::handle& b_given,
                           const py::handle& activation, const py::handle& p_in, const py::handle& rng,
                           const py::handle& before, const py::handle& input_p_in, const py::handle& residual_given,
-                          const py::handle& granularity, const py::handle& out_given, bool save) {
+                          const py::handle& granularity, const py::handle& kept_inputs, const py::handle& out_given,
+                          bool save) {
   const py::object x_in = viewed(x_given, "x"), w_in = viewed(w_given, "w"), b_in = viewed(b_given, "b");
   const py::object residual_in = viewed(residual_given, "residual"), out = viewed(out_given, "out");
   const py::array x = floating_array(x_in, "x");
@@ -97,7 +102,18 @@ py::object linear_forward(const py::handle& x_given, const py::handle& w_given, 
               args.before,
               args.mask,
               args.input_mask,
-              Library(x_given)};
+              Library(x_given),
+              KeptColumns(args.mask, py::none(), N),
+              {},
+              keep_scale(args.input_mask.threshold),
+              !(args.before && args.activation == Activation::sigmoid) && residual_in.is_none()};
+  if (!kept_inputs.is_none() && args.input_mask.threshold != 0 && !unit)
+    throw py::value_error("kept_inputs must be None beside an input_p that drops single elements; got an array");
+  saved.inputs = KeptColumns(args.input_mask, kept_columns_array(kept_inputs, "kept_inputs", K), K);
+  args.outputs = saved.outputs.view();
+  args.inputs = saved.inputs.view();
+  args.input_scale = saved.input_scale;
+  if (unit) args.input_mask.threshold = saved.input_mask.threshold = 0;  // `inputs` stands for it
   if (saved.saved == fusedrop::Saved::output) saved.kept = y;
   if (save && saved.saved == fusedrop::Saved::preactivation) {
     saved.kept = new_array({M, N}, x);
@@ -179,6 +195,9 @@ py::tuple linear_backward(const py::handle& dy_given, const py::handle& saved_in
   args.before = saved.before;
   args.mask = saved.mask;
   args.input_mask = saved.input_mask;
+  args.outputs = saved.outputs.view();
+  args.inputs = saved.inputs.view();
+  args.input_scale = saved.input_scale;
   {
     py::gil_scoped_release release;
     cpu::backend().linear_backward(args);
@@ -196,12 +215,17 @@ void register_linear(py::module_& m) {
       .def_readonly("x", &Saved::x)
       .def_readonly("w", &Saved::w)
       .def_property_readonly("kind", &saved_name, "'y', 'z' or 'nothing': which [M, N] array is kept.")
-      .def_property_readonly("kept", [](const Saved& s) {
-        return s.saved == fusedrop::Saved::nothing ? py::object(py::none()) : py::object(s.kept);
-      });
+      .def_property_readonly("kept",
+                             [](const Saved& s) {
+                               return s.saved == fusedrop::Saved::nothing ? py::object(py::none()) : py::object(s.kept);
+                             })
+      .def_property_readonly(
+          "kept_outputs",
+          [](const Saved& s) { return s.drops_to_zero ? s.outputs.array(s.w.shape(0)) : py::object(py::none()); },
+          "bool [N], False for the columns of y that unit dropout has made 0; None where it has made none.");
   m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("activation"),
         py::arg("p"), py::arg("rng"), py::arg("dropout_before_activation"), py::arg("input_p"), py::arg("residual"),
-        py::arg("granularity"), py::arg("out"), py::arg("save"));
+        py::arg("granularity"), py::arg("kept_inputs"), py::arg("out"), py::arg("save"));
   m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("saved"), py::arg("dx"), py::arg("dw"),
         py::arg("db"));
 }

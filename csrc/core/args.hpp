@@ -29,6 +29,12 @@ struct Matrix {  // a strided view of the caller's array, read only
   i64 col_stride = 0;
 };
 
+struct Kept {  // which columns of a matrix count; the others are dropped, or known to be zero
+  i64 count = 0;
+  const i64* index = nullptr;  // [count] ascending; null: all columns count
+  const u32* words = nullptr;           // the same as bits, 32 columns a word, and a spare word
+};
+
 struct LinearForwardArgs {
   Dtype dtype;
   i64 M, N, K;
@@ -41,8 +47,11 @@ struct LinearForwardArgs {
   void* z;          // [M,N] C order or null: the pre-activation, for backward
   Activation activation;
   bool before;      // dropout before the activation
-  Mask mask;        // of y
-  Mask input_mask;  // of x, on the stream with its top bit flipped
+  Mask mask;        // of y; for unit dropout `outputs` is that mask, and this its scale
+  Mask input_mask;  // of x, on the stream with its top bit flipped; for unit dropout see `inputs`
+  Kept outputs;     // columns of y that unit dropout keeps
+  Kept inputs;      // columns of x that are not zero, or that unit dropout keeps ...
+  double input_scale;  // ... with this scale
 };
 
 struct LinearBackwardArgs {
@@ -60,6 +69,9 @@ struct LinearBackwardArgs {
   bool before;
   Mask mask;
   Mask input_mask;
+  Kept outputs;
+  Kept inputs;
+  double input_scale;
 };
 
 struct DropoutArgs {

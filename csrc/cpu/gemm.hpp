@@ -10,11 +10,13 @@
 //   pack_b(k, depth, j, cols, dst)                  one strip
 //   sink.begin_strip(i, rows, j, cols)              before the tiles of a strip's last block of K
 //   sink.finish(i, rows, j, cols, tile)             a finished tile, row stride NR
-//   sink.c(), sink.ld()                             C itself
+//   sink.prefetch(i, rows, j, cols)                 asks for the memory that finish will write
+//   sink.c(), sink.ld()                             C itself, where sink.holds_sums()
 //
 // Tiling    a panel and a block of A stay in the L2 while their tiles run, all panels in the L3
 // Numerics  each element of C is one chain of fma over k = 0 .. K-1, whatever the thread, tile or block
-// Sums      where K takes several blocks, partial sums wait in C, or for bfloat16 in `sums`, a band at a time
+// Sums      where K takes several blocks, partial sums wait in C; in `sums`, a band at a time, where C is bfloat16 or does
+//           not have the product's columns (kept.hpp)
 #pragma once
 
 #include <type_traits>
@@ -61,10 +63,11 @@ FD_FN i64 block_cols(i64 cols) {
   return minimum(round_up(cols, kGroup), maximum(512, minimum(fitting, 2048)));
 }
 
-template <class S>
-constexpr bool kSumsInC = std::is_same_v<S, sum_of<S>>;
-template <class S>
-constexpr i64 kBandRows = 2 * Tiling<sum_of<S>>::MC;  // of bfloat16: 448 x 2048 sums are 3.5 MB
+// Rows whose partial sums wait at a time: B is packed once for each band, and the sums should stay in the L3.
+template <class T>
+FD_FN i64 band_rows(i64 width) {
+  return maximum(2, (4 << 20) / static_cast<i64>(sizeof(T)) / maximum(width, 1) / Tiling<T>::MC) * Tiling<T>::MC;
+}
 
 template <class T>
 struct Buffers {
@@ -85,7 +88,7 @@ FD_FN void prefetch_tile(const S* c, i64 ld, i64 rows, i64 cols) {
     for (i64 n = 0; n < cols; n += 64 / static_cast<i64>(sizeof(S))) __builtin_prefetch(c + r * ld + n, 1, 2);
 }
 
-// Where a strip's partial sums wait: element (i, j) of C at p[(i - i0)*ld + j - j0].
+// Where a strip's partial sums wait: element (i, j) of the product at p[(i - i0)*ld + j - j0].
 template <class T>
 struct Waiting {
   T* p;
@@ -104,8 +107,8 @@ void multiply_strip(Range rows, i64 depth, i64 j, i64 cols, const T* a, const T*
     for (i64 i = rows.begin; i < rows.end; i += MR) {
       const i64 m = minimum(MR, rows.end - i);
       const T* a_tile = order == Order::by_rows ? a + (i - rows.begin) * Tiling<T>::LDA : a + (i - rows.begin);
-      if (i + m < rows.end && (last || kSumsInC<S>))
-        prefetch_tile(sink.c() + (i + m) * sink.ld() + j + c, sink.ld(), minimum(MR, rows.end - i - m), n);
+      if (i + m < rows.end && (last || sink.holds_sums()))
+        sink.prefetch(i + m, minimum(MR, rows.end - i - m), j + c, n);
       if (!first) copy_tile(waiting.at(i, j + c), waiting.ld, m, n, tile, NR);
       run_micro_tile<S, order>(static_cast<int>(m), n, depth, a_tile, Tiling<T>::MC, panels, tile, !first);
       if (last)
@@ -138,13 +141,14 @@ void multiply_band(Range band, Range cols, Range k, i64 steps, bool first_column
 template <Order order, class S, class PackA, class PackB, class Sink, class T = sum_of<S>>
 void gemm_rectangle(Range rows, Range cols, i64 K, PackA& pack_a, PackB& pack_b, Sink& sink, Buffers<T> buffers) {
   const i64 steps = steps_of<S>(K), depth = block_depth<T>(steps), width = block_cols<T>(cols.size());
-  const i64 band_rows = kSumsInC<S> || depth == steps ? rows.size() : kBandRows<S>;
+  const i64 most_rows = sink.holds_sums() || depth == steps ? rows.size() : band_rows<T>(width);
   for (i64 jc = cols.begin; jc < cols.end; jc += width) {
     const Range columns{jc, minimum(jc + width, cols.end)};
-    for (i64 band = rows.begin; band < rows.end; band += band_rows) {
-      const Range part{band, minimum(band + band_rows, rows.end)};
+    for (i64 band = rows.begin; band < rows.end; band += most_rows) {
+      const Range part{band, minimum(band + most_rows, rows.end)};
       Waiting<T> waiting{buffers.sums, width, band, jc};
-      if constexpr (kSumsInC<S>) waiting = {sink.c(), sink.ld(), 0, 0};
+      if constexpr (std::is_same_v<S, T>)
+        if (sink.holds_sums()) waiting = {sink.c(), sink.ld(), 0, 0};
       i64 k = 0;
       do {  // once for K = 0: the sums are empty, the epilogue is not
         const Range block{k, minimum(k + depth, steps)};

@@ -1,6 +1,7 @@
 // linear_backward: dz = dy * mask * act', dx = dz w, dw = dzᵀ x, db = sum_i dz
 //   dy [M,N] any strides | x [M,K] | w [N,K] | kept [M,N]: y, z or nothing | dx [M,K] | dw [N,K] | db [N], each or
 //   null the masks of y and of x are drawn again from their names: nothing random is stored
+//   unit dropout: columns of dy and rows of w that are not kept take no part, rows of dw and elements of db are 0: kept.hpp
 // Work      4MNK flop for both products; dz is formed in the packing of each, a block at a time, and never stored
 //           whole
 // Tiling    gemm.hpp; dz blocks keep dy's row order in both products, dw reads them by columns
@@ -10,7 +11,7 @@
 
 #include "core/args.hpp"
 #include "cpu/buffers.hpp"
-#include "cpu/gemm.hpp"
+#include "cpu/kept.hpp"
 #if FD_BF16_DOT
 #include "cpu/pack_pairs.hpp"
 #endif
@@ -27,6 +28,7 @@ class GradientPacker {
 
   GradientPacker(const LinearBackwardArgs& args)
       : args_(args),
+        outputs_(args.outputs, args.N),
         keeper_(needed_mask(args)),
         scale_(static_cast<T>(keep_scale(args.mask.threshold))),
         rescale_(scale_ == T(0) ? T(0) : T(1) / scale_) {
@@ -36,7 +38,7 @@ class GradientPacker {
 
   // dst[r*ld + c] = dz(i + r, j + c), rows padded with zeros to whole strips; pairs of bfloat16 lie along the rows for
   // a block of A that is read by rows, along the columns for one that is read by columns.
-  // db[c] += the block's column sums, unless null.
+  // db[c] += the block's column sums, unless null. Columns are those that count: compact ones under unit dropout.
   void form(Order order, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) const {
     form_(*this, order, i, rows, j, cols, dst, ld, db);
   }
@@ -52,6 +54,7 @@ class GradientPacker {
   template <class Act>
   static void form_block(const GradientPacker& self, Order order, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld,
                          T* db) {
+    if (!self.outputs_.all()) return self.template form_compact<Act>(order, i, rows, j, cols, dst, ld, db);
     for (i64 r = 0; r < rows; r += 4) {  // four rows of a strip share a generator call
       const i64 n = minimum(4, rows - r);
       for (i64 s = 0; s < cols; s += kGroup) {
@@ -71,6 +74,49 @@ class GradientPacker {
         }
       }
     }
+  }
+
+  // Row by row over the original columns, kept lanes moved together; whole packs may spill into the row after.
+  template <class Act>
+  void form_compact(Order order, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) const {
+    if constexpr (Format<S>::pair == 1) {
+      for (i64 r = 0; r < rows; ++r, dst += ld) {
+        form_row<Act>(i + r, j, cols, dst);
+        for (i64 c = 0; db != nullptr && c < cols; ++c) db[c] += dst[c];
+      }
+    } else {
+      form_pairs<Act>(order, i, rows, j, cols, dst, ld, db);
+    }
+  }
+
+  template <class Act>
+  void form_pairs(Order order, i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) const {
+    constexpr i64 kRoom = Tiling<T>::KC * Format<S>::pair + Vec<T>::W;
+    alignas(64) T row[2][kRoom];
+    for (i64 r = 0; r < rows; ++r) {
+      T* mine = row[r % 2];
+      form_row<Act>(i + r, j, cols, mine);
+      mine[cols] = T(0);  // what an odd row's last pair ends with
+      for (i64 c = 0; db != nullptr && c < cols; ++c) db[c] += mine[c];
+      if (order == Order::by_rows)
+        Packer<S>::store_row(mine, cols, dst + r * ld);
+      else if (r % 2 == 1 || r + 1 == rows)
+        Packer<S>::store_row_pair(row[0], r % 2 == 1 ? row[1] : nullptr, cols, dst + r / 2 * ld);
+    }
+  }
+
+  template <class Act>
+  FD_FN void form_row(i64 i, i64 j, i64 cols, T* dst) const {
+    using V = Vec<T>;
+    const View<S> dy = View<S>(args_.dy).at(i, 0);
+    const View<S> kept(args_.kept == nullptr ? nullptr : static_cast<const S*>(args_.kept) + i * args_.N, args_.N, 1);
+    const V scale(scale_), rescale(rescale_);
+    const auto dz = [&](i64 c) {
+      const V saved = kept.p == nullptr ? V(T(0)) : load_row<V>(kept, c, args_.N);
+      return Epilogue<Act>::backward(load_row<V>(dy, c, args_.N), saved, args_.saved, V::lanes(~0u), scale, rescale,
+                                     args_.before);
+    };
+    compress_row<V>(outputs_, j, cols, dz, dst);
   }
 
   template <class Act>
@@ -100,19 +146,27 @@ class GradientPacker {
   }
 
   const LinearBackwardArgs& args_;
+  Axis outputs_;
   Keeper keeper_;
   T scale_, rescale_;
   Form form_;
 };
 
-// The sink of both gradients: a plain store, with the mask of x over dx where the layer drops its input.
+// The sink of both gradients: a store to the rows and columns that count, with the mask of x over dx where the layer drops
+// its input. Other columns become 0 with their neighbours; other rows are zero_rows' business.
 template <class S>
 class StoreSink {
  public:
   using T = sum_of<S>;
-  StoreSink(S* c, i64 ld, const Keeper* keeper, u32* words) : c_(c), ld_(ld), keeper_(keeper), words_(words) {}
+  StoreSink(S* c, i64 ld, const Axis& row_axis, const Axis& col_axis, T factor, const Keeper* keeper, u32* words)
+      : c_(c), ld_(ld), row_axis_(row_axis), col_axis_(col_axis), factor_(factor), keeper_(keeper), words_(words) {}
   S* c() { return c_; }
   i64 ld() const { return ld_; }
+  bool holds_sums() const { return std::is_same_v<S, T> && row_axis_.all() && col_axis_.all(); }
+  void prefetch(i64 i, i64 rows, i64 j, i64 cols) const {
+    const Range range = col_axis_.owned(j, cols);
+    for (i64 r = 0; r < rows; ++r) prefetch_tile(c_ + row_axis_.at(i + r) * ld_ + range.begin, ld_, 1, range.size());
+  }
 
   void begin_strip(i64 i, i64 rows, i64 j, i64) {
     strip_row_ = i;
@@ -133,13 +187,32 @@ class StoreSink {
         }
       }
     }
-    copy_tile(tile, NR, rows, cols, c_ + i * ld_ + j, ld_);
+    const auto row_of = [&](i64 r) { return c_ + row_axis_.at(i + r) * ld_; };
+    if (col_axis_.all()) {
+      for (i64 r = 0; r < rows; ++r) copy_row(tile + r * NR, cols, row_of(r) + j);
+      return;
+    }
+    constexpr int kRoom = NR + V::W;
+    alignas(64) T scaled[Tiling<T>::MR * kRoom];
+    for (i64 r = 0; r < rows; ++r)
+      for (int c = 0; c < NR; c += V::W) (V::load(tile + r * NR + c) * V(factor_)).store(scaled + r * kRoom + c);
+    expand_rows<S>(col_axis_, j, cols, rows, scaled, kRoom, T(0), nullptr, row_of);
+  }
+
+  // Rows of C that compact rows i .. i+rows-1 own but that are not kept, or all of them where no column is.
+  void zero_rows(i64 i, i64 rows) const {
+    const Range range = row_axis_.owned(i, rows);
+    for (i64 r = range.begin; r < range.end; ++r)
+      if (col_axis_.count() == 0 || (!row_axis_.all() && (row_axis_.bits(r) & 1) == 0))
+        for (i64 c = 0; c < ld_; ++c) narrow(T(0), c_[r * ld_ + c]);
   }
 
  private:
   bool dropping() const { return keeper_ != nullptr && !keeper_->keeps_all(); }
   S* c_;
   i64 ld_;
+  const Axis &row_axis_, &col_axis_;
+  T factor_;  // of a unit mask of x
   const Keeper* keeper_;
   u32* words_;
   i64 strip_row_ = 0, strip_col_ = 0;
@@ -151,39 +224,50 @@ struct BackwardJob {
   const LinearBackwardArgs& args;
   GradientPacker<S> gradient;
   Keeper input_keeper;
+  Axis every, outputs, inputs;
   Grid grid;
   BufferLayout<S> layout;
   char* const* memory = nullptr;  // a buffer a thread, and one more for db_sums
-  T* db_sums = nullptr;           // [N rounded up to whole strips], shared: each thread adds to its own columns
+  T* db_sums = nullptr;  // [N rounded up to whole strips], shared: each thread adds to its own columns
 
-  explicit BackwardJob(const LinearBackwardArgs& a) : args(a), gradient(a), input_keeper(a.input_mask) {}
+  explicit BackwardJob(const LinearBackwardArgs& a)
+      : args(a), gradient(a), input_keeper(a.input_mask), outputs(a.outputs, a.N), inputs(a.inputs, a.K) {}
 
   void allocate(Order order, i64 cols, i64 K) {
-    layout = BufferLayout<S>(order, cols, K);
+    layout = BufferLayout<S>(order, cols, K, !outputs.all() || !inputs.all());
     memory = scratch(grid.threads() + 1, maximum(layout.size(), round_up(args.N, kGroup) * i64{sizeof(T)}));
     db_sums = reinterpret_cast<T*>(memory[grid.threads()]);
   }
 
+  T input_scale() const { return inputs.all() ? T(1) : static_cast<T>(args.input_scale); }
+
   // dx [M,K] = dz [M,N] w [N,K]
   void run_dx(int thread) {
     const View<S> w(args.w);
+    S* gathered = layout.gathered(memory[thread]);
+    const Range rows = grid_rows(grid, thread, args.M), cols = grid_cols(grid, thread, inputs.count());
     auto pack_a = [&](i64 i, i64 rows, i64 step, i64 depth, T* dst, bool) {
-      const Range n = elements<S>(step, depth, args.N);
+      const Range n = elements<S>(step, depth, outputs.count());
       gradient.form(Order::by_rows, i, rows, n.begin, n.size(), dst, Tiling<T>::LDA, nullptr);
     };
     auto pack_b = [&](i64 step, i64 depth, i64 j, i64 cols, T* dst) {
-      const Range n = elements<S>(step, depth, args.N);
-      Packer<S>::panels(w.at(n.begin, j), n.size(), cols, dst);
+      const Range n = elements<S>(step, depth, outputs.count());
+      if (inputs.all()) return Packer<S>::panels(w.with_rows(outputs.index()).at(n.begin, j), n.size(), cols, dst);
+      gather(w, outputs, n.begin, n.size(), inputs, j, cols, T(1), gathered, layout.kGathered);
+      Packer<S>::panels(View<S>(gathered, layout.kGathered, 1), n.size(), cols, dst);
     };
-    StoreSink<S> sink(static_cast<S*>(args.dx), args.K, &input_keeper, layout.words(memory[thread]));
-    gemm_rectangle<Order::by_rows, S>(grid_rows(grid, thread, args.M), grid_cols(grid, thread, args.K), args.N, pack_a,
-                                      pack_b, sink, layout.buffers(memory[thread]));
+    StoreSink<S> sink(static_cast<S*>(args.dx), args.K, every, inputs, input_scale(), &input_keeper,
+                      layout.words(memory[thread]));
+    if (inputs.count() == 0) return sink.zero_rows(rows.begin, rows.size());
+    gemm_rectangle<Order::by_rows, S>(rows, cols, outputs.count(), pack_a, pack_b, sink,
+                                      layout.buffers(memory[thread]));
   }
 
-  // dw [N,K] = dzᵀ [N,M] x [M,K]; the threads of the first columns of K also sum db.
+  // dw [N,K] = dzᵀ [N,M] x [M,K]; the threads of the first columns of K also sum db, and clear the rows left out.
   void run_dw(int thread) {
     const View<S> x(args.x);
-    const Range cols = grid_cols(grid, thread, args.K);
+    S* gathered = layout.gathered(memory[thread]);
+    const Range rows = grid_rows(grid, thread, outputs.count()), cols = grid_cols(grid, thread, inputs.count());
     auto pack_a = [&](i64 n, i64 rows, i64 step, i64 depth, T* dst, bool first) {
       const Range m = elements<S>(step, depth, args.M);
       T* sums = first && cols.begin == 0 ? db_sums + n : nullptr;
@@ -191,17 +275,21 @@ struct BackwardJob {
     };
     auto pack_b = [&](i64 step, i64 depth, i64 j, i64 width, T* dst) {
       const Range m = elements<S>(step, depth, args.M);
+      if (!inputs.all()) {
+        gather(x, every, m.begin, m.size(), inputs, j, width, input_scale(), gathered, layout.kGathered);
+        return Packer<S>::panels(View<S>(gathered, layout.kGathered, 1), m.size(), width, dst);
+      }
       Packer<S>::panels(x.at(m.begin, j), m.size(), width, dst);
       Packer<S>::drop_panels(input_keeper, m.begin, m.size(), j, width, dst, layout.words(memory[thread]));
     };
-    StoreSink<S> sink(static_cast<S*>(args.dw), args.K, nullptr, nullptr);
-    gemm_rectangle<Order::by_cols, S>(grid_rows(grid, thread, args.N), cols, args.M, pack_a, pack_b, sink,
-                                      layout.buffers(memory[thread]));
+    StoreSink<S> sink(static_cast<S*>(args.dw), args.K, outputs, inputs, T(1), nullptr, nullptr);
+    if (cols.begin == 0 && (rows.size() > 0 || outputs.count() == 0)) sink.zero_rows(rows.begin, rows.size());
+    gemm_rectangle<Order::by_cols, S>(rows, cols, args.M, pack_a, pack_b, sink, layout.buffers(memory[thread]));
   }
 
   // db alone, for a layer whose weight is frozen (or has no inputs): dz is formed and forgotten.
   void run_db(int thread) {
-    const Range mine = grid_rows(grid, thread, args.N);
+    const Range mine = grid_rows(grid, thread, outputs.count());
     constexpr i64 width = Tiling<T>::MC, depth = 64;
     for (i64 n = mine.begin; n < mine.end; n += width)
       for (i64 m = 0; m < args.M; m += depth)
@@ -217,24 +305,34 @@ struct BackwardJob {
   // In multiply-adds an element: copying about 4; forming dz about 20, and as much again or twice where two threads read
   // the same dy and y.
   void input_gradient() {
-    grid = choose_grid({args.M, args.K, args.N, 60, 4, 4, kGroup});
-    allocate(Order::by_rows, grid.col_chunk, args.N);
+    grid = choose_grid({args.M, inputs.count(), outputs.count(), 60, 4, 4, kGroup});
+    allocate(Order::by_rows, grid.col_chunk, outputs.count());
     run<&BackwardJob::run_dx>();
   }
 
   void weight_gradient() {
-    const bool product = args.dw != nullptr && args.K > 0;
-    grid = choose_grid({args.N, product ? args.K : 1, args.M, 20, 4, kGroup, kGroup});
+    const i64 rows = outputs.count(), cols = inputs.count();
+    const bool product = args.dw != nullptr && cols > 0;
+    grid = choose_grid({rows, product ? cols : 1, args.M, 20, 4, kGroup, kGroup});
     if (!product)
-      grid.rows = grid.threads(), grid.cols = 1,
-      grid.row_chunk = round_up((args.N + grid.rows - 1) / grid.rows, kGroup);
+      grid.rows = grid.threads(), grid.cols = 1, grid.row_chunk = round_up((rows + grid.rows - 1) / grid.rows, kGroup);
     allocate(Order::by_cols, product ? grid.col_chunk : kGroup, maximum(args.M, 64));
     for (i64 n = 0; n < round_up(args.N, kGroup); ++n) db_sums[n] = T(0);
-    if (product)
+    if (product) {
       run<&BackwardJob::run_dw>();
-    else
+    } else {
+      if (args.dw != nullptr)
+        StoreSink<S>(static_cast<S*>(args.dw), args.K, every, inputs, T(1), nullptr, nullptr).zero_rows(0, args.N);
       run<&BackwardJob::run_db>();
-    if (args.db != nullptr) copy_row(db_sums, args.N, static_cast<S*>(args.db));
+    }
+    if (args.db != nullptr) write_db();
+  }
+
+  void write_db() const {
+    S* db = static_cast<S*>(args.db);
+    if (outputs.all()) return copy_row(db_sums, args.N, db);
+    for (i64 n = 0; n < args.N; ++n) narrow(T(0), db[n]);
+    for (i64 n = 0; n < outputs.count(); ++n) narrow(db_sums[n], db[outputs.at(n)]);
   }
 };
 

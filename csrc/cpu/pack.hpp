@@ -15,14 +15,23 @@ namespace fusedrop::cpu::FD_ISA {
 namespace {
 
 template <class S>
-struct View {  // element (i, j) at p[i*rs + j*cs]
+struct View {  // element (i, j) at p[row(i) + col(j)]
   const S* p;
   i64 rs, cs;
+  const i64 *rows = nullptr, *cols = nullptr;  // null: 0, 1, 2 ...; else the rows or columns that count (kept.hpp)
   explicit View(const Matrix& m) : p(static_cast<const S*>(m.data)), rs(m.row_stride), cs(m.col_stride) {}
   View(const S* data, i64 row_stride, i64 col_stride) : p(data), rs(row_stride), cs(col_stride) {}
-  View at(i64 i, i64 j) const { return View(p + i * rs + j * cs, rs, cs); }
-  View transposed() const { return View(p, cs, rs); }
-  S operator()(i64 i, i64 j) const { return p[i * rs + j * cs]; }
+  View(const S* data, i64 row_stride, i64 col_stride, const i64* row_index, const i64* col_index)
+      : p(data), rs(row_stride), cs(col_stride), rows(row_index), cols(col_index) {}
+  FD_FN i64 row(i64 i) const { return (rows == nullptr ? i : rows[i]) * rs; }
+  FD_FN i64 col(i64 j) const { return (cols == nullptr ? j : cols[j]) * cs; }
+  View at(i64 i, i64 j) const {
+    return View(p + (rows == nullptr ? i * rs : 0) + (cols == nullptr ? j * cs : 0), rs, cs,
+                rows == nullptr ? nullptr : rows + i, cols == nullptr ? nullptr : cols + j);
+  }
+  View transposed() const { return View(p, cs, rs, cols, rows); }
+  View with_rows(const i64* index) const { return View(p, rs, cs, index, cols); }
+  S operator()(i64 i, i64 j) const { return p[row(i) + col(j)]; }
 };
 
 template <class From, class To>
@@ -33,26 +42,24 @@ FD_FN void copy_row(const From* src, i64 n, To* dst) {
   for (; c < n; ++c) narrow(widen(src[c]), dst[c]);
 }
 
-// dst[j*ldd + i] = src[i*ld + j] for an m x n block.
+// dst[r*ld + c] = src(r, c) where columns are contiguous in memory: W x W blocks are transposed in registers.
 template <class S, class T = sum_of<S>>
-void transpose_block(const S* src, i64 ld, i64 m, i64 n, T* dst, i64 ldd) {
+void transpose_block(const View<S>& src, i64 rows, i64 cols, T* dst, i64 ld) {
   constexpr int W = Vec<T>::W;
-  const i64 m_full = m / W * W, n_full = n / W * W;
-  for (i64 i = 0; i < m_full; i += W) {
-    for (i64 j = 0; j < n_full; j += W) transpose(src + i * ld + j, ld, dst + j * ldd + i, ldd);
-    for (i64 j = n_full; j < n; ++j)
-      for (i64 r = i; r < i + W; ++r) dst[j * ldd + r] = widen(src[r * ld + j]);
-  }
-  for (i64 i = m_full; i < m; ++i)
-    for (i64 j = 0; j < n; ++j) dst[j * ldd + i] = widen(src[i * ld + j]);
+  const i64 r_full = rows / W * W, c_full = cols / W * W;
+  for (i64 c = 0; c < c_full; c += W)
+    for (i64 r = 0; r < r_full; r += W)
+      transpose([&](int i) { return src.p + src.col(c + i) + r; }, dst + r * ld + c, ld);
+  for (i64 r = 0; r < rows; ++r)
+    for (i64 c = r < r_full ? c_full : 0; c < cols; ++c) dst[r * ld + c] = widen(src(r, c));
 }
 
 template <class S, class T = sum_of<S>>
 void pack_rows(View<S> src, i64 rows, i64 cols, T* dst, i64 ld) {
-  if (src.cs == 1) {
-    for (i64 r = 0; r < rows; ++r) copy_row(src.p + r * src.rs, cols, dst + r * ld);
-  } else if (src.rs == 1) {
-    transpose_block(src.p, src.cs, cols, rows, dst, ld);
+  if (src.cs == 1 && src.cols == nullptr) {
+    for (i64 r = 0; r < rows; ++r) copy_row(src.p + src.row(r), cols, dst + r * ld);
+  } else if (src.rs == 1 && src.rows == nullptr) {
+    transpose_block(src, rows, cols, dst, ld);
   } else {
     for (i64 r = 0; r < rows; ++r)
       for (i64 c = 0; c < cols; ++c) dst[r * ld + c] = widen(src(r, c));

@@ -26,9 +26,9 @@ void pack_pair_rows(View<bfloat16> src, i64 rows, i64 K, float* dst, i64 ld) {
   const View<bfloat16> by_k = src.transposed();
   for (i64 r = 0; r < rows; ++r, dst += ld) {
     i64 k = 0;
-    if (src.cs == 1) {
+    if (src.cs == 1 && src.cols == nullptr) {
       k = K / 2 * 2;
-      std::memcpy(dst, src.p + r * src.rs, static_cast<std::size_t>(k) * sizeof(bfloat16));
+      std::memcpy(dst, src.p + src.row(r), static_cast<std::size_t>(k) * sizeof(bfloat16));
     }
     for (; k < K; k += 2) gather_pair(by_k, k, K, r, dst + k / 2);
   }
@@ -39,14 +39,15 @@ template <int NR>
 void pack_pair_panel(View<bfloat16> src, i64 K, i64 n, float* dst) {
   constexpr int W = Vec<float>::W;
   i64 k_done = 0, c_done = 0;  // what the fast forms have packed: all rows of the first columns, or the reverse
-  if (src.rs == 1) {
+  if (src.rs == 1 && src.rows == nullptr) {
     const i64 whole = K / (2 * W) * (2 * W);
     for (i64 c = 0; c + W <= n; c += W)
-      for (i64 k = 0; k < whole; k += 2 * W) transpose_pairs(src.p + c * src.cs + k, src.cs, dst + k / 2 * NR + c, NR);
+      for (i64 k = 0; k < whole; k += 2 * W)
+        transpose_pairs([&](int i) { return src.p + src.col(c + i) + k; }, dst + k / 2 * NR + c, NR);
     k_done = whole, c_done = n / W * W;
-  } else if (src.cs == 1 && n == NR) {
+  } else if (src.cs == 1 && src.cols == nullptr && n == NR) {
     k_done = K / 2 * 2, c_done = n;
-    for (i64 k = 0; k < k_done; k += 2) interleave_rows(src.p + k * src.rs, src.p + (k + 1) * src.rs, dst + k / 2 * NR);
+    for (i64 k = 0; k < k_done; k += 2) interleave_rows(src.p + src.row(k), src.p + src.row(k + 1), dst + k / 2 * NR);
   }
   for (i64 k = 0; k < K; k += 2)
     for (i64 c = k < k_done ? c_done : 0; c < NR; ++c) {
@@ -95,6 +96,16 @@ struct Packer<bfloat16> {
   }
   static void drop_panels(const Keeper& keeper, i64 k, i64 K, i64 j, i64 cols, float* panels, u32* words) {
     drop_pair_panels<NR>(keeper, k, K, j, cols, panels, words);
+  }
+
+  // A computed row, rounded, and two of them as pairs (the second may be missing), in whole packs: row[n] is 0.
+  static FD_FN void store_row(const float* row, i64 n, float* dst) {
+    for (i64 c = 0; c < n; c += Vec<float>::W) Vec<float>::load(row + c).store(reinterpret_cast<bfloat16*>(dst) + c);
+  }
+  static FD_FN void store_row_pair(const float* first, const float* second, i64 n, float* dst) {
+    using V = Vec<float>;
+    for (i64 c = 0; c < n; c += V::W)
+      pair_of(V::load(first + c), second == nullptr ? V(0.0f) : V::load(second + c)).store(dst + c);
   }
 
   // A strip of up to four computed rows, 32 floats apart, rounded into a block whose pairs lie along its rows ...

@@ -3,7 +3,7 @@
 //   Vec<T>::W lanes | load, store (unaligned; of bfloat16 too: widened, rounded) | explicit Vec(T) broadcasts
 //   + - * / fma min max abs sqrt copy_sign round_even pow2, as core/scalar.hpp has them
 //   LaneMask = what select takes; Vec<T>::lanes(bits) makes one from the low W bits, bit i for lane i
-//   transpose(src, ld, dst, ldd): a W x W block, dst[j*ldd + i] = src[i*ld + j]
+//   transpose(row, dst, ldd): a W x W block, dst[j*ldd + i] = row(i)[j]
 //   keep_words4(keys, mask, quad, out): 32 keep bits for each of four (row, 32-column group) pairs
 //
 // FD_ISA_LEVEL 0 scalar, 1 AVX2, 2 AVX-512; FD_BF16_DOT 1 adds the pairs of vec_bf16.hpp.

@@ -101,10 +101,10 @@ FD_FN VecD pow2(VecD n) {
 FD_FN __m256d less_equal(VecD a, VecD b) { return _mm256_cmp_pd(a.v, b.v, _CMP_LE_OQ); }
 FD_FN VecD select(__m256d m, VecD a, VecD b) { return _mm256_blendv_pd(b.v, a.v, m); }
 
-template <class S>  // float, or bfloat16 widened on the way
-FD_FN void transpose(const S* src, i64 ld, float* dst, i64 ldd) {
+template <class Row>  // of float, or of bfloat16 widened on the way
+FD_FN void transpose(Row row, float* dst, i64 ldd) {
   __m256 r[8], t[8];
-  for (int i = 0; i < 8; ++i) r[i] = VecF::load(src + i * ld).v;
+  for (int i = 0; i < 8; ++i) r[i] = VecF::load(row(i)).v;
   for (int i = 0; i < 8; i += 2) {
     t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
     t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
@@ -120,9 +120,10 @@ FD_FN void transpose(const S* src, i64 ld, float* dst, i64 ldd) {
   }
 }
 
-FD_FN void transpose(const double* src, i64 ld, double* dst, i64 ldd) {
+template <class Row>
+FD_FN void transpose(Row row, double* dst, i64 ldd) {
   __m256d r[4], t[4];
-  for (int i = 0; i < 4; ++i) r[i] = _mm256_loadu_pd(src + i * ld);
+  for (int i = 0; i < 4; ++i) r[i] = _mm256_loadu_pd(row(i));
   for (int i = 0; i < 4; i += 2) {
     t[i] = _mm256_unpacklo_pd(r[i], r[i + 1]);
     t[i + 1] = _mm256_unpackhi_pd(r[i], r[i + 1]);

@@ -63,6 +63,9 @@ FD_FN VecF pow2(VecF n) {
 FD_FN __mmask16 less_equal(VecF a, VecF b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ); }
 FD_FN VecF select(__mmask16 m, VecF a, VecF b) { return _mm512_mask_blend_ps(m, b.v, a.v); }
 
+FD_FN VecF compress(u32 bits, VecF a) { return _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), a.v); }
+FD_FN VecF expand(u32 bits, VecF a) { return _mm512_maskz_expand_ps(static_cast<__mmask16>(bits), a.v); }
+
 template <>
 struct Vec<double> {
   using Scalar = double;
@@ -98,6 +101,8 @@ FD_FN VecD pow2(VecD n) {
 }
 FD_FN __mmask8 less_equal(VecD a, VecD b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LE_OQ); }
 FD_FN VecD select(__mmask8 m, VecD a, VecD b) { return _mm512_mask_blend_pd(m, b.v, a.v); }
+FD_FN VecD compress(u32 bits, VecD a) { return _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), a.v); }
+FD_FN VecD expand(u32 bits, VecD a) { return _mm512_maskz_expand_pd(static_cast<__mmask8>(bits), a.v); }
 
 // 16 x 16 floats in four rounds of pairwise exchanges: 32-bit, 64-bit, then 128-bit pieces at distance 1 and 2.
 template <class Rows>
@@ -125,14 +130,15 @@ FD_FN void transpose_rows(Rows row, float* dst, i64 ldd) {
   }
 }
 
-template <class S>  // float, or bfloat16 widened on the way
-FD_FN void transpose(const S* src, i64 ld, float* dst, i64 ldd) {
-  transpose_rows([&](int i) { return VecF::load(src + i * ld).v; }, dst, ldd);
+template <class Row>  // of float, or of bfloat16 widened on the way
+FD_FN void transpose(Row row, float* dst, i64 ldd) {
+  transpose_rows([&](int i) { return VecF::load(row(i)).v; }, dst, ldd);
 }
 
-FD_FN void transpose(const double* src, i64 ld, double* dst, i64 ldd) {
+template <class Row>
+FD_FN void transpose(Row row, double* dst, i64 ldd) {
   __m512d r[8], t[8];
-  for (int i = 0; i < 8; ++i) r[i] = _mm512_loadu_pd(src + i * ld);
+  for (int i = 0; i < 8; ++i) r[i] = _mm512_loadu_pd(row(i));
   for (int i = 0; i < 8; i += 2) {
     t[i] = _mm512_unpacklo_pd(r[i], r[i + 1]);
     t[i + 1] = _mm512_unpackhi_pd(r[i], r[i + 1]);

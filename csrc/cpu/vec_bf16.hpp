@@ -28,9 +28,10 @@ FD_FN VecF pair_of(VecF first, VecF second) {
       _mm512_ternarylogic_epi32(low, second.rounded(), _mm512_set1_epi32(~0xffff), kUpperOfSecondElseFirst));
 }
 
-// A 16 x 16 block of pairs: dst[j*ldd + i] = the pair at src[i*ld + 2j].
-FD_FN void transpose_pairs(const bfloat16* src, i64 ld, float* dst, i64 ldd) {
-  transpose_rows([&](int i) { return load_pairs(src + i * ld).v; }, dst, ldd);
+// A 16 x 16 block of pairs: dst[j*ldd + i] = the pair at row(i)[2j].
+template <class Row>
+FD_FN void transpose_pairs(Row row, float* dst, i64 ldd) {
+  transpose_rows([&](int i) { return load_pairs(row(i)).v; }, dst, ldd);
 }
 
 // 32 columns of two rows as pairs: dst[c] = (a[c], b[c]).

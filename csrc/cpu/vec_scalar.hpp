@@ -92,9 +92,9 @@ FD_FN Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
 #endif
 }
 
-template <class T>
-FD_FN void transpose(const T* src, i64, sum_of<T>* dst, i64) {
-  *dst = widen(*src);
+template <class Row, class T>
+FD_FN void transpose(Row row, T* dst, i64) {
+  *dst = widen(*row(0));
 }
 
 FD_FN void keep_words4(const PhiloxKeys&, const Mask& mask, Quad q, u32* out) {

@@ -50,6 +50,8 @@ class Saved:
     def kind(self) -> Literal["y", "z", "nothing"]: ...
     @property
     def kept(self) -> NDArray[Any] | None: ...
+    @property
+    def kept_outputs(self) -> NDArray[Any] | None: ...
 
 def linear_forward(
     x: NDArray[Any],
@@ -62,6 +64,7 @@ def linear_forward(
     input_p: float,
     residual: NDArray[Any] | None,
     granularity: str,
+    kept_inputs: NDArray[Any] | None,
     out: NDArray[Any] | None,
     save: bool,
 ) -> Any: ...

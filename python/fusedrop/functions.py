@@ -31,6 +31,7 @@ def linear_forward(
     input_p: float = 0.0,
     residual: Array | None = None,
     granularity: str = "element",
+    kept_inputs: Array | None = None,
     out: Array | None = None,
 ) -> tuple[Array, _core.Saved]:
     """A fused linear layer that also returns what its backward pass needs.
@@ -48,7 +49,10 @@ def linear_forward(
         dropout_before_activation: y = act(dropout(z)) instead of dropout(act(z)).
         input_p: probability of dropping an element of x; its mask lies on rng's stream with the top bit flipped.
         residual: added after the dropout, [M, N].
-        granularity: "element", or "unit" for one decision per column and call.
+        granularity: "element", or "unit" for one decision per column and call: dropped columns then take no work, here
+            and in the backward pass.
+        kept_inputs: bool [K], False for columns of x that are known to be 0, such as `saved.kept_outputs` of the layer
+            before: they are not read, and their dx is 0. Not beside an input_p that drops single elements.
         out: receives y: C-contiguous [M, N], sharing no memory with the inputs.
 
     Returns:
@@ -62,7 +66,7 @@ def linear_forward(
     Dropout: Srivastava et al., JMLR 15 (2014). A dropped element is 0 even where z is NaN or Inf.
     """
     return _core.linear_forward(
-        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, out, True
+        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, kept_inputs, out, True
     )
 
 
@@ -78,11 +82,12 @@ def linear(
     input_p: float = 0.0,
     residual: Array | None = None,
     granularity: str = "element",
+    kept_inputs: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """y [M, N] alone: `linear_forward` without what backward needs. Same arguments, same errors."""
     return _core.linear_forward(
-        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, out, False
+        x, w, b, activation, p, rng, dropout_before_activation, input_p, residual, granularity, kept_inputs, out, False
     )
 
 

@@ -65,6 +65,17 @@ class Layer:
     def backward(self, dy, input_grad=True):
         raise NotImplementedError
 
+    def forward_known(self, x, train, kept_inputs):
+        """forward for a caller that knows which columns of x are not zero; returns (y, the same of y).
+
+        Each is a bool array over the last axis, or None for nothing known. Layers that have no use for it pass nothing on.
+        """
+        return self.forward(x, train), None
+
+    def overrides(self, layer_type) -> bool:
+        """Whether a subclass has a forward of its own: what `layer_type` knows of its output then need not hold."""
+        return type(self).forward is not layer_type.forward
+
     def __call__(self, x, train=True):
         return self.forward(x, train)
 
@@ -182,8 +193,11 @@ class Linear(Layer):
             self._grads = {key: np.zeros(value.shape, value.dtype) for key, value in self.params.items()}
         return self._grads
 
-    def forward(self, x, train=True, *, residual=None):
-        """y [M, N] of x [M, K], plus `residual` [M, N] if given; train=False: no masks, no scale."""
+    def forward(self, x, train=True, *, residual=None, kept_inputs=None):
+        """y [M, N] of x [M, K], plus `residual` [M, N] if given; train=False: no masks, no scale.
+
+        kept_inputs: bool [K], False for columns of x that are known to be 0: they cost nothing. See `linear_forward`.
+        """
         following = self.mask_name.following(train)
         y, self._saved = functions.linear_forward(
             x,
@@ -196,9 +210,18 @@ class Linear(Layer):
             input_p=self._input_dropout if train else 0.0,
             residual=residual,
             granularity=self.granularity,
+            kept_inputs=kept_inputs,
         )
         self.mask_name.rng = following
         return y
+
+    def forward_known(self, x, train, kept_inputs):
+        if self.overrides(Linear):
+            return super().forward_known(x, train, kept_inputs)
+        if train and self.input_dropout and self.granularity == "element":
+            kept_inputs = None  # the function has no use for both
+        y = self.forward(x, train, kept_inputs=kept_inputs)
+        return y, self._saved.kept_outputs
 
     def backward(self, dy, input_grad=True):
         """dx [M, K] (None where input_grad is False) for dy [M, N]; fills `grads`. A residual's gradient is dy."""

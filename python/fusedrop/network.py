@@ -62,9 +62,13 @@ class Sequential(Layer):
         return {p.name: p.grad for p in self.parameters()}
 
     def forward(self, x, train=True):
+        """The last layer's output. What unit dropout has left out, the next layer leaves out too."""
+        return self.forward_known(x, train, None)[0]
+
+    def forward_known(self, x, train, kept_inputs):
         for layer in self.layers:
-            x = layer.forward(x, train)
-        return x
+            x, kept_inputs = layer.forward_known(x, train, kept_inputs)
+        return x, kept_inputs
 
     def backward(self, dy, input_grad=True):
         """dx; None where input_grad is False: the first layer with parameters then skips a third of its work."""

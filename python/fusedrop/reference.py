@@ -150,11 +150,13 @@ def linear_forward(
     input_p=0.0,
     residual=None,
     granularity="element",
+    kept_inputs=None,
 ):
     """y = residual + dropout(act(dropout(x) wᵀ + b)), and what `linear_backward` takes."""
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     keep = dropout_mask((x.shape[0], w.shape[0]), p=p, rng=rng, granularity=granularity)
     keep_x = dropout_mask(x.shape, p=input_p, rng=_input_rng(rng), granularity=granularity)
+    keep_x = keep_x if kept_inputs is None else keep_x & kept_inputs
     act, _ = ACTIVATIONS[activation]
     with np.errstate(all="ignore"):
         z = _select(keep_x, x, scale(input_p)) @ w.T

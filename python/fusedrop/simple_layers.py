@@ -54,6 +54,16 @@ class Dropout(Layer):
         self.mask_name.rng = following
         return y
 
+    def forward_known(self, x, train, kept_inputs):
+        y = self.forward(x, train)
+        if self.overrides(Dropout) or x.ndim != 2:
+            return y, None
+        call = self._saved[2]
+        if self.granularity == "unit" and call[0] is not None and self._p > 0:
+            kept = functions.dropout_mask((1, x.shape[1]), p=self._p, rng=call[0], granularity="unit")[0]
+            kept_inputs = kept if kept_inputs is None else kept & kept_inputs
+        return y, kept_inputs
+
     def backward(self, dy, input_grad=True):
         """dx: dropout is linear, so dy goes through the very same mask and scale."""
         shape, dtype, call = self._last_forward()
@@ -80,6 +90,10 @@ class Activation(Layer):
         y = functions.activate(x, self.activation)
         self._saved = x
         return y
+
+    def forward_known(self, x, train, kept_inputs):
+        zero_stays = self.activation != "sigmoid" and not self.overrides(Activation)
+        return self.forward(x, train), kept_inputs if zero_stays else None
 
     def backward(self, dy, input_grad=True):
         x = self._last_forward()

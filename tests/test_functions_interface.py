@@ -28,7 +28,7 @@ SIGNATURES = {
         "dropout_before_activation=False, input_dropout=0.0, granularity='element', dtype='float32', init=None, "
         "seed=None, stream=None)"
     ),
-    "Linear.forward": "(self, x, train=True, *, residual=None)",
+    "Linear.forward": "(self, x, train=True, *, residual=None, kept_inputs=None)",
     "Dropout": "(p=0.5, *, scaling='inverted', granularity='element', seed=None, stream=None)",
     "Sequential": "(*layers, seed=None)",
     "SGD": "(parameters, *, lr, momentum=0.0, nesterov=False, l1=0.0, l2=0.0)",

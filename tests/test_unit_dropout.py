@@ -40,7 +40,11 @@ def test_values_and_gradients(isa, p, input_p, known, dtype):
         assert_within(y, want, bounds.y(want, options["residual"]), "y")
         wanted = reference.linear_backward(dy.astype(np.float64), want_saved)
         for name, got, expected, bound in zip(
-            ("dx", "dw", "db"), fd.linear_backward(dy, saved), wanted, bounds.gradients(dy.astype(np.float64)), strict=True
+            ("dx", "dw", "db"),
+            fd.linear_backward(dy, saved),
+            wanted,
+            bounds.gradients(dy.astype(np.float64)),
+            strict=True,
         ):
             assert_within(got, expected, bound, name)
 
@@ -197,7 +201,10 @@ def test_a_layer_of_ones_own_is_not_mistaken_for_its_base():
         def forward(self, x, train=True):
             return super().forward(x, train) + np.float32(1)
 
-    first, second = Shifted(6, 40, dropout=0.5, granularity="unit", seed=1, stream=0), fd.Linear(40, 3, seed=1, stream=1)
+    first, second = (
+        Shifted(6, 40, dropout=0.5, granularity="unit", seed=1, stream=0),
+        fd.Linear(40, 3, seed=1, stream=1),
+    )
     x = draw((4, 6), 1, "float32")
     y = fd.Sequential(first, second)(x)
     again = Shifted(6, 40, dropout=0.5, granularity="unit", seed=1, stream=0)

@@ -68,7 +68,7 @@ class Layer:
     def forward_known(self, x, train, kept_inputs):
         """forward for a caller that knows which columns of x are not zero; returns (y, the same of y).
 
-        Each is a bool array over the last axis, or None for nothing known. Layers that have no use for it pass nothing on.
+        Each is a bool array over the last axis, or None for nothing known, which is what this method answers.
         """
         return self.forward(x, train), None
 

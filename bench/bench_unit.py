@@ -1,0 +1,167 @@
+"""Unit dropout against element dropout and none: one layer, a chain, a training step.
+
+    python bench/bench_unit.py [--threads N] [--json FILE] [--plot FILE]
+
+Forward and backward, relu, float32; every time is over the same layer's at p = 0, interleaved in one process. The
+break-even p is where unit dropout costs what no dropout costs, by interpolation between the rates that were timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from harness import geometric_mean, interleaved, machine, write_json
+
+# isort: split
+# harness comes before NumPy: it tells OpenBLAS's threads to sleep early
+import fusedrop as fd
+import numpy as np
+from peers import Problem
+
+SHAPES = ["256x784x512", "1024x1024x1024", "512x2048x1024"]
+RATES = [0.03, 0.1, 0.3, 0.5, 0.7, 0.9]
+CHAIN = (512, 1024, 4)  # rows, width, layers
+
+
+def check(problem: Problem, p: float) -> None:
+    """Unit dropout's results are those of the smaller matrices, to the bit."""
+    q, rng = problem, fd.Philox(seed=1)
+    y, saved = fd.linear_forward(q.x, q.w, q.b, p=p, rng=rng, granularity="unit")
+    keep = fd.dropout_mask((1, q.N), p=p, rng=rng, granularity="unit")[0]
+    bare, small = fd.linear_forward(q.x, q.w[keep], q.b[keep])
+    scale = np.float32(65536 / (65536 - round(65536 * p)))
+    dx, dw, _ = fd.linear_backward(q.dy, saved)
+    want_dx, want_dw, _ = fd.linear_backward(q.dy[:, keep] * scale, small)
+    same = np.array_equal(y[:, keep], bare * scale) and np.array_equal(dx, want_dx) and np.array_equal(dw[keep], want_dw)
+    if not same or y[:, ~keep].any() or dw[~keep].any():
+        sys.exit(f"wrong result, nothing timed: unit dropout at p = {p}")
+
+
+def layer_calls(problem: Problem) -> dict[str, object]:
+    """Forward and backward of one layer, by granularity and rate."""
+    q, rng = problem, fd.Philox(seed=1)
+    out = np.empty_like(q.dy)
+    gradients = {"dx": np.empty_like(q.x), "dw": np.empty_like(q.w), "db": np.empty_like(q.b)}
+
+    def call(p, granularity):
+        def run():
+            options = {"activation": "relu", "p": p, "rng": rng, "granularity": granularity}
+            _, saved = fd.linear_forward(q.x, q.w, q.b, out=out, **options)
+            fd.linear_backward(q.dy, saved, **gradients)
+
+        return run
+
+    calls = {"none": call(0.0, "element"), "unit 0": call(0.0, "unit")}
+    for p in RATES:
+        calls[f"unit {p}"] = call(p, "unit")
+    return calls | {"element 0.5": call(0.5, "element")}
+
+
+def chain_calls() -> dict[str, object]:
+    """Forward and backward of equal layers in a row: each knows what the one before has dropped."""
+    M, width, depth = CHAIN
+    x = np.random.default_rng(0).standard_normal((M, width), np.float32)
+
+    def call(p, granularity):
+        layers = [fd.Linear(width, width, activation="relu", dropout=p, granularity=granularity) for _ in range(depth)]
+        net = fd.Sequential(*layers, seed=1)
+        return lambda: net.backward(net.forward(x))
+
+    calls = {"none": call(0.0, "element"), "element 0.5": call(0.5, "element")}
+    return calls | {f"unit {p}": call(p, "unit") for p in RATES}
+
+
+def training_calls() -> dict[str, object]:
+    """A step of the 784-256-256-10 network of bench_training, and of one with 1024 hidden units."""
+    from bench_training import BATCH, LR, SIZES
+
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((BATCH, SIZES[0]), np.float32), rng.integers(0, SIZES[-1], BATCH)
+
+    def call(hidden, granularity, rates):
+        net = fd.Sequential(
+            fd.Linear(SIZES[0], hidden, activation="relu", dropout=rates[0], granularity=granularity),
+            fd.Linear(hidden, hidden, activation="relu", dropout=rates[1], granularity=granularity),
+            fd.Linear(hidden, SIZES[-1]),
+            seed=1,
+        )
+        optimizer = fd.SGD(net.parameters(), lr=LR / 100)
+
+        def step():
+            loss, dy = fd.softmax_cross_entropy(net.forward(x), labels)
+            net.backward(dy, input_grad=False)
+            optimizer.step()
+            return loss
+
+        return step
+
+    calls = {}
+    for hidden in (256, 1024):
+        for name, granularity, rates in (
+            ("none", "element", (0.0, 0.0)),
+            ("element .2 .5", "element", (0.2, 0.5)),
+            ("unit .2 .5", "unit", (0.2, 0.5)),
+            ("unit .5 .5", "unit", (0.5, 0.5)),
+        ):
+            calls[f"{hidden}: {name}"] = call(hidden, granularity, rates)
+    return calls
+
+
+def break_even(ratios: dict[str, float]) -> float:
+    """The rate at which the line through the timed rates crosses 1; 0 where the first is below already at p = 0."""
+    points = [(0.0, ratios["unit 0"])] + [(p, ratios[f"unit {p}"]) for p in RATES]
+    for (p0, r0), (p1, r1) in zip(points, points[1:], strict=False):
+        if r0 > 1 >= r1:
+            return p0 + (r0 - 1) / (r0 - r1) * (p1 - p0)
+    return 0.0 if max(r for _, r in points) <= 1 else points[-1][0]
+
+
+def timed(name: str, calls: dict) -> dict:
+    times = {key: seconds * 1e6 for key, seconds in interleaved(calls).items()}
+    bare = next(t for key, t in times.items() if key.endswith("none"))
+    ratios = {key: t / bare for key, t in times.items()}
+    print(f"\n{name}")
+    for key, t in times.items():
+        print(f"  {key:22s} {t:10.1f} us   / {bare:.0f} us without dropout: {ratios[key]:.3f}")
+    return {"us": times, "ratios": ratios}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--json", help="write the figures there")
+    parser.add_argument("--plot", help="write the picture of time by rate there")
+    options = parser.parse_args()
+    fd.set_num_threads(options.threads)
+    print(" ".join(f"{key}={value}" for key, value in machine().items()))
+    rows = {}
+    for shape in SHAPES:
+        M, K, N = map(int, shape.split("x"))
+        problem = Problem(M, K, N, "float32")
+        for p in RATES:
+            check(problem, p)
+        rows[shape] = timed(f"one layer, {shape}, forward and backward", layer_calls(problem))
+        # what unit dropout costs at its own p = 0 is the base of its break-even
+        rows[shape]["break_even"] = break_even(rows[shape]["ratios"] | {"unit 0": 1.0 + 1e-9})
+        print(f"  break-even p: {rows[shape]['break_even']:.3f}")
+    rows["chain"] = timed("{2} layers of {1} x {1} on {0} rows, forward and backward".format(*CHAIN), chain_calls())
+    rows["training"] = timed("training step, 784-H-H-10, batch 256, H = 256 and 1024", training_calls())
+    half = [rows[shape]["us"]["unit 0.5"] / rows[shape]["us"]["unit 0"] for shape in SHAPES]
+    summary = {
+        "one layer, p=.5 / p=0, geomean": geometric_mean(half),
+        "chain, p=.5 / p=0": rows["chain"]["ratios"]["unit 0.5"],
+        "break-even p, worst": max(rows[shape]["break_even"] for shape in SHAPES),
+        "p=0: unit / element, geomean": geometric_mean([rows[shape]["ratios"]["unit 0"] for shape in SHAPES]),
+    }
+    print("\n" + "\n".join(f"{name:34s} {value:.3f}" for name, value in summary.items()))
+    if options.json:
+        write_json(options.json, rows=rows, summary=summary)
+    if options.plot:
+        from plot_unit import plot
+
+        plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Arrays of other libraries go in and come out through DLPack: same memory, same bits, the caller's own type."""
 
+import sys
 import types
 
 import fusedrop as fd
@@ -121,6 +122,15 @@ def test_memory_lives_as_long_as_it_is_used():
     del saved
     assert np.array_equal(y.array, fd.linear(x, w, b, activation="relu"))
     assert len(bystanders) == 20
+
+
+def test_what_was_borrowed_is_given_back():
+    x, w, b, dy = operands()
+    held = [sys.getrefcount(a) for a in (x, w, b, dy)]
+    call_all(*(Foreign(a) for a in (x, w, b, dy)))
+    with pytest.raises(ValueError, match="w must be"):
+        fd.linear(Foreign(x), Foreign(dy))
+    assert [sys.getrefcount(a) for a in (x, w, b, dy)] == held
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])

@@ -87,7 +87,7 @@ def test_any_threads_strides_and_splits_give_the_same_bits(isa, threads, shape):
 
 
 def test_bfloat16(every_isa):
-    """Zeros are exact and masks are float32's; kept columns are rounded from the same sums as a layer without dropout."""
+    """Zeros are exact; kept columns are rounded from the same sums as those of a smaller layer without dropout."""
     bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
     for M, K, N in [(33, 71, 131), (15, 4300, 65), (70, 40, 2300)]:
         x, w, b, dy = (draw(s, 1, bfloat16) for s in ((M, K), (N, K), (N,), (M, N)))

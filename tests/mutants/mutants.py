@@ -17,6 +17,7 @@ class Mutant(NamedTuple):
 MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
 SPECIAL, EXACT = "tests/test_special_values.py", "tests/test_exactness.py"
 LAYERS = "tests/test_layers.py tests/test_reproducibility.py"
+UNIT, BFLOAT16, OPTIM = "tests/test_unit_dropout.py", "tests/test_bfloat16.py", "tests/test_optim.py"
 
 MUTANTS = [
     Mutant(
@@ -151,5 +152,75 @@ MUTANTS = [
         "else next(free))",
         "else 0)",
         LAYERS,
+    ),
+    Mutant(
+        "bfloat16 rounds half up",
+        "csrc/cpu/vec_avx512.hpp",
+        "_mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))",
+        "_mm512_set1_epi32(0x8000)",
+        BFLOAT16,
+    ),
+    Mutant(
+        "an odd K's last pair keeps its neighbour",
+        "csrc/cpu/pack_pairs.hpp",
+        "k + 1 < K ? src(k + 1, c) : bfloat16{0}",
+        "src(k + 1 < K ? k + 1 : k, c)",
+        BFLOAT16,
+    ),
+    Mutant(
+        "a tile's columns end with its last kept one",
+        "csrc/cpu/kept.hpp",
+        "j + n >= kept_.count ? size_ : kept_.index[j + n - 1] + 1",
+        "kept_.index[j + n - 1] + 1",
+        UNIT,
+    ),
+    Mutant(
+        "dropped columns take 0 before every activation",
+        "csrc/cpu/linear_forward.inl",
+        "return args.before ? lanes[0] : T(0);",
+        "return T(0);",
+        UNIT,
+    ),
+    Mutant(
+        "rows of dw that were dropped keep what they held",
+        "csrc/cpu/linear_backward.inl",
+        "(!row_axis_.all() && (row_axis_.bits(r) & 1) == 0)",
+        "false",
+        UNIT,
+    ),
+    Mutant(
+        "unit input dropout without its scale",
+        "csrc/cpu/linear_backward.inl",
+        "return inputs.all() ? T(1) : static_cast<T>(args.input_scale);",
+        "return T(1);",
+        UNIT,
+    ),
+    Mutant(
+        "a network trusts a subclass's zeros",
+        "python/fusedrop/layers.py",
+        "return type(self).forward is not layer_type.forward",
+        "return False",
+        UNIT,
+    ),
+    Mutant(
+        "Adam's second moment of g",
+        "csrc/core/update.hpp",
+        "V(one_minus_beta2) * (g * g)",
+        "V(one_minus_beta2) * abs(g)",
+        OPTIM,
+    ),
+    Mutant(
+        "padding counts in the softmax",
+        "csrc/cpu/softmax.inl",
+        "select(V::lanes(real >> j), e, V(T(0)))",
+        "e",
+        "tests/test_losses.py",
+    ),
+    Mutant(
+        "memory of another library is never given back",
+        "csrc/bind/dlpack.cpp",
+        "if (m->deleter != nullptr) m->deleter(m);",
+        "static_cast<void>(m);",
+        "tests/test_dlpack.py",
     ),
 ]

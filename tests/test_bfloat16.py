@@ -168,3 +168,20 @@ def test_layers_train():
     assert {a.dtype for a in (y, dy, *net.params.values(), *net.grads.values())} == {BFLOAT16}
     assert optimiser.penalty() > 0
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_threads_of_unlike_widths_keep_to_one_blocking(threads):
+    """As for unit dropout: float32 sums of a thread's columns must fit what was laid out for all."""
+    x, w = draw((564, 2080), 1), draw((3097, 2080), 2)
+    threads(1)
+    want = fd.linear(x, w)
+    threads(2)
+    assert np.array_equal(fd.linear(x, w).view(np.uint16), want.view(np.uint16))
+
+
+def test_rows_of_probabilities_may_be_bfloat16():
+    logits, rows = draw((6, 4), 1), np.eye(4)[[0, 1, 2, 3, 0, 1]]
+    want = fd.softmax_cross_entropy(logits, rows)
+    got = fd.softmax_cross_entropy(logits, rows.astype(BFLOAT16))
+    assert got[0] == want[0]
+    assert np.array_equal(got[1], want[1])

@@ -101,6 +101,47 @@ def test_read_only_memory_is_read_but_never_written():
         fd.linear(x, w, out=Foreign(dy))
 
 
+class Broken(Foreign):
+    """Its capsule is none, or has been used already."""
+
+    def __init__(self, capsule):
+        super().__init__(np.ones((3, 4), np.float32))
+        self.capsule = capsule
+
+    def __dlpack__(self, **options):
+        return self.capsule
+
+
+def test_bad_capsules_are_refused():
+    used = operands()[0].__dlpack__()
+    np.from_dlpack(Broken(used))
+    for capsule in (5, None, used):
+        with pytest.raises(ValueError, match="x must be an array that DLPack can share; got Broken, whose __dlpack__"):
+            fd.linear(Broken(capsule), np.ones((5, 4), np.float32))
+
+
+class Interrupting(Foreign):
+    def __dlpack__(self, **options):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_passes_through():
+    with pytest.raises(KeyboardInterrupt):
+        fd.linear(Interrupting(operands()[0]), operands()[1])
+
+
+class Plain:
+    """A producer whose package has no from_dlpack: its results are NumPy's."""
+
+    def __init__(self, array):
+        self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+
+def test_results_of_an_unknown_library_are_numpys():
+    x, w, _, _ = operands()
+    assert type(fd.linear(Plain(x), w)) is np.ndarray
+
+
 def test_wrong_devices_and_dtypes_are_refused():
     x, w, _, _ = operands()
     with pytest.raises(ValueError, match=r"x must be on the CPU, .*; got DLPack device type 2"):

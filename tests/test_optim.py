@@ -249,3 +249,26 @@ def test_a_gradient_that_does_not_match_is_refused():
     layer.grads["weight"] = np.ones((5, 4))
     with pytest.raises(TypeError, match="weight's gradient must be float32 to match weight; got float64"):
         optimiser.step()
+
+
+def test_tied_weights_take_both_gradients():
+    """A weight that is another's transpose: the second update starts from the first."""
+    first, second = fd.Linear(3, 3, bias=False, seed=1), fd.Linear(3, 3, bias=False, seed=2)
+    first.params["weight"][...] = 0
+    second.params["weight"] = first.params["weight"].T
+    first.grads["weight"][...], second.grads["weight"][...] = 1, 10
+    fd.SGD([*first.parameters(), *second.parameters()], lr=1.0).step()
+    assert (first.params["weight"] == -11).all()
+
+
+def test_a_refused_step_changes_nothing():
+    layers = [fd.Linear(4, 5, seed=1), fd.Linear(5, 4, seed=2)]
+    layers[1].params["weight"] = np.asfortranarray(layers[1].params["weight"])
+    layers[1].params["weight"].flags.writeable = False
+    optimiser = fd.Adam([p for layer in layers for p in layer.parameters()])
+    before = layers[0].params["weight"].copy()
+    layers[0].grads["weight"][...] = 1
+    with pytest.raises(ValueError, match="weight must be writeable; got a read-only array"):
+        optimiser.step()
+    assert np.array_equal(layers[0].params["weight"], before)
+    assert optimiser._steps == 0

@@ -217,3 +217,51 @@ def test_test_time_knows_no_zeros():
     for layer in [*net.layers[:-1], *net.layers[-1].layers]:
         want = layer.forward(want, False)
     assert np.array_equal(net.forward(x, False), want)
+
+
+def test_threads_of_unlike_widths_keep_to_one_blocking(threads):
+    """A thread's share may be narrower than its neighbour's: partial sums must fit what was laid out for all."""
+    M, K, N = 564, 1056, 6200
+    x, w = draw((M, K), 1, "float32"), draw((N, K), 2, "float32")
+    threads(1)
+    want = fd.linear(x, w, p=0.5, rng=RNG, granularity="unit")
+    threads(2)
+    assert np.array_equal(fd.linear(x, w, p=0.5, rng=RNG, granularity="unit"), want)
+
+
+def test_a_claim_may_be_a_view_of_bytes():
+    x, w = np.array([[1.0, 10.0, 100.0]]), np.ones((1, 3))
+    assert fd.linear(x, w, kept_inputs=np.array([2, 0, 1], np.uint8).view(bool)) == 101
+
+
+def test_own_forward_backward_or_network_is_called():
+    """In a network as by hand: a subclass with a backward, a network with a forward, a method set on one layer."""
+
+    class Watching(fd.Linear):
+        def backward(self, dy, input_grad=True):
+            self.seen = dy.copy()
+            return super().backward(dy, input_grad)
+
+    class Residual(fd.Sequential):
+        def forward(self, x, train=True):
+            return x + super().forward(x, train)
+
+    x, dy = draw((4, 6), 1, "float32"), draw((4, 6), 2, "float32")
+
+    def layers():
+        first = Watching(6, 6, dropout=0.5, granularity="unit", seed=1, stream=0)
+        return first, Residual(fd.Linear(6, 6, seed=1, stream=1)), fd.Linear(6, 6, seed=1, stream=2)
+
+    one, other = layers(), layers()
+    net = fd.Sequential(*one)
+    want = x
+    for layer in other:
+        want = layer.forward(want)
+    assert np.array_equal(net(x), want)
+    net.backward(dy)
+    for layer in other[::-1]:
+        dy = layer.backward(dy)
+    assert np.array_equal(one[0].seen, other[0].seen)
+    patched = fd.Linear(6, 6, seed=1)
+    patched.forward = lambda x, train=True: x
+    assert np.array_equal(fd.Sequential(fd.Dropout(0.5, granularity="unit", seed=1), patched).forward(x, False), x)

@@ -109,7 +109,7 @@ py::object linear_forward(const py::handle& x_given, const py::handle& w_given, 
               !(args.before && args.activation == Activation::sigmoid) && residual_in.is_none()};
   if (!kept_inputs.is_none() && args.input_mask.threshold != 0 && !unit)
     throw py::value_error("kept_inputs must be None beside an input_p that drops single elements; got an array");
-  saved.inputs = KeptColumns(args.input_mask, kept_columns_array(kept_inputs, "kept_inputs", K), K);
+  saved.inputs = KeptColumns(args.input_mask, kept_columns_array(kept_inputs, K), K);
   args.outputs = saved.outputs.view();
   args.inputs = saved.inputs.view();
   args.input_scale = saved.input_scale;

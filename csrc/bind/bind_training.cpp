@@ -42,7 +42,7 @@ void* state_data(const py::handle& state, const py::array& value) {
   if (state.is_none()) return nullptr;
   py::array a = py::reinterpret_borrow<py::array>(state);
   const py::ssize_t itemsize = value.itemsize() == 8 ? 8 : 4;
-  if (a.size() != value.size() || a.itemsize() != itemsize || (a.flags() & py::array::c_style) == 0)
+  if (shape_text(a) != shape_text(value) || a.itemsize() != itemsize || (a.flags() & py::array::c_style) == 0)
     throw py::value_error("the optimiser's state must fit its parameter " + shape_text(value) + "; got " +
                           shape_text(a) + ": was the parameter replaced by one of another shape or dtype?");
   return a.mutable_data();

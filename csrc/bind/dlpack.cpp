@@ -51,6 +51,7 @@ py::object capsule_of(const py::handle& value, const char* name) {
     }
     return value.attr("__dlpack__")();
   } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;  // Ctrl-C is none of ours
     const std::string text = std::string(name) + " must be an array that DLPack can share; got " + type_text(value) +
                              ": " + py::str(error.value()).cast<std::string>();
     py::raise_from(error, PyExc_ValueError, text.c_str());
@@ -62,6 +63,11 @@ py::object capsule_of(const py::handle& value, const char* name) {
 template <class Managed>
 py::array adopt(const py::handle& capsule, const py::handle& value, const char* name, bool read_only) {
   auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), Managed::name));
+  if (managed == nullptr) {
+    PyErr_Clear();
+    throw py::value_error(std::string(name) + " must be an array that DLPack can share; got " + type_text(value) +
+                          ", whose __dlpack__ returned no unused DLPack capsule");
+  }
   const dlpack::Tensor& t = managed->tensor;
   const py::dtype dtype = numpy_dtype(t.dtype, value, name);  // a refusal leaves the capsule to its producer
   const std::vector<py::ssize_t> shape(t.shape, t.shape + t.ndim);
@@ -115,14 +121,15 @@ class Export {
     const dlpack::DataType dtype{bits == 16 ? dlpack::kBfloat : dlpack::kFloat, bits, 1};
     m.tensor = {holder->array.mutable_data(),
                 {dlpack::kCpu, 0},
-                array_.ndim() == 0 ? 0 : static_cast<int>(array_.ndim()),
+                static_cast<int>(array_.ndim()),
                 dtype,
                 holder->shape.data(),
                 holder->strides.data(),
                 0};
     m.context = holder.get();
     m.deleter = [](Managed* managed) {
-      py::gil_scoped_acquire gil;  // a consumer may let go on any thread
+      if (Py_IsInitialized() == 0) return;  // a consumer may let go after Python has, or on any thread
+      py::gil_scoped_acquire gil;
       delete static_cast<Holder<Managed>*>(managed->context);
     };
     return py::capsule(&holder.release()->managed, Managed::name, [](PyObject* capsule) {
@@ -149,7 +156,13 @@ bool is_immutable(const py::handle& value) {
 // The function that turns a DLPack producer into an array of this value's library.
 py::object from_dlpack_of(const py::handle& value) {
   if (py::hasattr(value, "__array_namespace__")) return value.attr("__array_namespace__")().attr("from_dlpack");
-  return py::module_::import(library_name(value).c_str()).attr("from_dlpack");
+  // A class of the caller's own derives from the library's: the first base whose package has the function.
+  for (const py::handle base : py::type::handle_of(value).attr("__mro__").cast<py::tuple>()) {
+    const std::string module = base.attr("__module__").cast<std::string>();
+    const py::module_ package = py::module_::import(module.substr(0, module.find('.')).c_str());
+    if (py::hasattr(package, "from_dlpack")) return package.attr("from_dlpack");
+  }
+  return {};  // results are NumPy's
 }
 
 bool speaks_dlpack(const py::handle& value) {
@@ -166,6 +179,9 @@ py::object viewed(const py::handle& value, const char* name) {
   if (PyCapsule_IsValid(capsule.ptr(), dlpack::ManagedVersioned::name) != 0) {
     const auto* managed =
         static_cast<dlpack::ManagedVersioned*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::ManagedVersioned::name));
+    if (managed->version.major != 1)
+      throw py::value_error(std::string(name) + " must come as DLPack version 1; got version " +
+                            std::to_string(managed->version.major));
     return adopt<dlpack::ManagedVersioned>(capsule, value, name,
                                            (managed->flags & dlpack::kReadOnly) != 0 || is_immutable(value));
   }

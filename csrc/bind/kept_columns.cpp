@@ -17,31 +17,32 @@ u32 unit_word(const Mask& mask, i64 j) {
   return shift == 0 ? word : word >> shift | keep_word(mask, kUnitRow, block + 1) << (kGroup - shift);
 }
 
-u32 known_word(const bool* known, i64 j, i64 n) {
+u32 known_word(const unsigned char* known, i64 j, i64 n) {
   u32 word = 0;
-  for (i64 c = 0; c < kGroup && j + c < n; ++c) word |= static_cast<u32>(known[j + c]) << c;
+  for (i64 c = 0; c < kGroup && j + c < n; ++c) word |= static_cast<u32>(known[j + c] != 0) << c;
   return word;
 }
 
 }  // namespace
 
-py::object kept_columns_array(const py::handle& value, const char* name, py::ssize_t n) {
+py::object kept_columns_array(const py::handle& value, py::ssize_t n) {
+  const std::string name = "kept_inputs";
   if (value.is_none()) return py::none();
   if (!py::isinstance<py::array_t<bool>>(value))
     throw py::type_error(
-        std::string(name) + " must be a NumPy array of bool or None; got " +
+        name + " must be a NumPy array of bool or None; got " +
         (py::isinstance<py::array>(value) ? dtype_text(py::reinterpret_borrow<py::array>(value)) : type_text(value)));
   const auto given = py::reinterpret_borrow<py::array>(value);
   if (given.ndim() != 1 || given.shape(0) != n)
-    throw py::value_error(std::string(name) + " must be [K] = " + shape_text({n}) + " to match x; got " +
-                          shape_text(given));
+    throw py::value_error(name + " must be [K] = " + shape_text({n}) + " to match x; got " + shape_text(given));
   return py::array_t<bool, py::array::c_style | py::array::forcecast>(given);
 }
 
 KeptColumns::KeptColumns(const Mask& mask, const py::object& known, i64 n) {
   const bool masked = mask.unit && mask.threshold != 0;
   if (!masked && known.is_none()) return;
-  const bool* allowed = known.is_none() ? nullptr : static_cast<const bool*>(py::array(known).data());
+  // A view of bytes as bool may hold more than 0 and 1.
+  const auto* allowed = known.is_none() ? nullptr : static_cast<const unsigned char*>(py::array(known).data());
   auto lists = std::make_shared<Lists>();
   lists->index.reserve(static_cast<std::size_t>(n));
   for (i64 j = 0; j < n; j += kGroup) {

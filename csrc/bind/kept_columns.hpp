@@ -8,8 +8,8 @@
 
 namespace fusedrop::bind {
 
-// None, or the caller's bool array [n], else an error naming the argument and both sides.
-py::object kept_columns_array(const py::handle& value, const char* name, py::ssize_t n);
+// The argument kept_inputs: None, or a bool array [n], else an error naming both sides.
+py::object kept_columns_array(const py::handle& value, py::ssize_t n);
 
 class KeptColumns {
  public:

@@ -43,7 +43,7 @@ struct LinearForwardArgs {
   const void* b;    // [N] or null
   i64 b_stride;
   Matrix residual;  // [M,N] or null data: y = residual + dropout(...)
-  void* y;          // [M,N] C order; of float32 and float64 it holds the partial sums of a split K on the way
+  void* y;          // [M,N] C order; it may hold partial sums of a split K on the way
   void* z;          // [M,N] C order or null: the pre-activation, for backward
   Activation activation;
   bool before;      // dropout before the activation

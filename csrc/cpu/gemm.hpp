@@ -69,8 +69,20 @@ FD_FN i64 band_rows(i64 width) {
   return maximum(2, (4 << 20) / static_cast<i64>(sizeof(T)) / maximum(width, 1) / Tiling<T>::MC) * Tiling<T>::MC;
 }
 
+// How a product is cut, decided once a call: what threads find later (their number, their share) must not change it.
+struct Blocking {
+  i64 steps = 0, depth = 0, width = 0, band = 0;
+};
+
+template <class S, class T = sum_of<S>>
+FD_FN Blocking blocking_of(i64 cols, i64 K) {
+  const i64 steps = steps_of<S>(K), width = block_cols<T>(cols);
+  return {steps, block_depth<T>(steps), width, band_rows<T>(width)};
+}
+
 template <class T>
 struct Buffers {
+  Blocking blocking;
   T* a;
   T* b;
   T* sums;
@@ -139,9 +151,9 @@ void multiply_band(Range band, Range cols, Range k, i64 steps, bool first_column
 }
 
 template <Order order, class S, class PackA, class PackB, class Sink, class T = sum_of<S>>
-void gemm_rectangle(Range rows, Range cols, i64 K, PackA& pack_a, PackB& pack_b, Sink& sink, Buffers<T> buffers) {
-  const i64 steps = steps_of<S>(K), depth = block_depth<T>(steps), width = block_cols<T>(cols.size());
-  const i64 most_rows = sink.holds_sums() || depth == steps ? rows.size() : band_rows<T>(width);
+void gemm_rectangle(Range rows, Range cols, PackA& pack_a, PackB& pack_b, Sink& sink, Buffers<T> buffers) {
+  const auto [steps, depth, width, band_of_sums] = buffers.blocking;
+  const i64 most_rows = sink.holds_sums() || depth == steps ? rows.size() : band_of_sums;
   for (i64 jc = cols.begin; jc < cols.end; jc += width) {
     const Range columns{jc, minimum(jc + width, cols.end)};
     for (i64 band = rows.begin; band < rows.end; band += most_rows) {

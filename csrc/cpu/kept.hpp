@@ -2,7 +2,8 @@
 //
 //   compact coordinate j    the j-th kept index          original coordinate index[j]
 //
-// Columns that are not kept are neither read nor multiplied; where they are written they get a constant.
+// Columns that are not kept take part in no sum (packs that are loaded whole discard them); where they are written they get a
+// constant.
 #pragma once
 
 #include "core/args.hpp"
@@ -69,8 +70,8 @@ FD_FN V expand(u32 bits, V v) {
 }
 #endif
 
-// dst[c] = f(V of src(0, index)) for compact c = j .. j+n-1. `value(i)` gives the pack of original columns i .. i+W-1, whose
-// lanes beyond the axis are never used. Writes up to W - 1 elements beyond dst[n - 1].
+// Compact elements j .. j+n-1 of a row, one after the other at dst. `value(i)` gives the pack of original columns i .. i+W-1,
+// of which the kept lanes are taken. Writes up to W - 1 elements beyond dst[n - 1].
 template <class V, class Value, class E>
 FD_FN void compress_row(const Axis& axis, i64 j, i64 n, Value value, E* dst) {
   if (n == 0) return;
@@ -91,7 +92,7 @@ FD_FN V load_row(const View<S>& row, i64 i, i64 size) {
   return V::load(padded);
 }
 
-// dst[r*ld + c] = src(rows.at(i + r), cols.at(j + c)) * factor, rounded where S is; `ld` has room for W more than n_cols.
+// Of a list of columns: dst[r*ld + c] = src(rows.at(i + r), cols.at(j + c)) * factor, rounded where S is; `ld` has room for W more than n_cols.
 template <class S, class T = sum_of<S>>
 void gather(const View<S>& src, const Axis& rows, i64 i, i64 n_rows, const Axis& cols, i64 j, i64 n_cols, T factor,
             S* dst, i64 ld) {
@@ -99,11 +100,7 @@ void gather(const View<S>& src, const Axis& rows, i64 i, i64 n_rows, const Axis&
   const V scale(factor);
   for (i64 r = 0; r < n_rows; ++r, dst += ld) {
     const View<S> row = src.at(rows.at(i + r), 0);
-    if (!cols.all()) {
-      compress_row<V>(cols, j, n_cols, [&](i64 c) { return load_row<V>(row, c, cols.size()) * scale; }, dst);
-      continue;
-    }
-    for (i64 c = 0; c < n_cols; c += V::W) (load_row<V>(row, j + c, cols.size()) * scale).store(dst + c);
+    compress_row<V>(cols, j, n_cols, [&](i64 c) { return load_row<V>(row, c, cols.size()) * scale; }, dst);
   }
 }
 

@@ -259,8 +259,7 @@ struct BackwardJob {
     StoreSink<S> sink(static_cast<S*>(args.dx), args.K, every, inputs, input_scale(), &input_keeper,
                       layout.words(memory[thread]));
     if (inputs.count() == 0) return sink.zero_rows(rows.begin, rows.size());
-    gemm_rectangle<Order::by_rows, S>(rows, cols, outputs.count(), pack_a, pack_b, sink,
-                                      layout.buffers(memory[thread]));
+    gemm_rectangle<Order::by_rows, S>(rows, cols, pack_a, pack_b, sink, layout.buffers(memory[thread]));
   }
 
   // dw [N,K] = dzᵀ [N,M] x [M,K]; the threads of the first columns of K also sum db, and clear the rows left out.
@@ -284,13 +283,15 @@ struct BackwardJob {
     };
     StoreSink<S> sink(static_cast<S*>(args.dw), args.K, outputs, inputs, T(1), nullptr, nullptr);
     if (cols.begin == 0 && (rows.size() > 0 || outputs.count() == 0)) sink.zero_rows(rows.begin, rows.size());
-    gemm_rectangle<Order::by_cols, S>(rows, cols, args.M, pack_a, pack_b, sink, layout.buffers(memory[thread]));
+    gemm_rectangle<Order::by_cols, S>(rows, cols, pack_a, pack_b, sink, layout.buffers(memory[thread]));
   }
+
+  static constexpr i64 kDbRows = 64;  // formed at a time
 
   // db alone, for a layer whose weight is frozen (or has no inputs): dz is formed and forgotten.
   void run_db(int thread) {
     const Range mine = grid_rows(grid, thread, outputs.count());
-    constexpr i64 width = Tiling<T>::MC, depth = 64;
+    constexpr i64 width = Tiling<T>::MC, depth = kDbRows;
     for (i64 n = mine.begin; n < mine.end; n += width)
       for (i64 m = 0; m < args.M; m += depth)
         gradient.form(Order::by_cols, m, minimum(depth, args.M - m), n, minimum(width, mine.end - n),
@@ -313,10 +314,11 @@ struct BackwardJob {
   void weight_gradient() {
     const i64 rows = outputs.count(), cols = inputs.count();
     const bool product = args.dw != nullptr && cols > 0;
-    grid = choose_grid({rows, product ? cols : 1, args.M, 20, 4, kGroup, kGroup});
+    const i64 unit = outputs.all() ? kGroup : 4;  // whole strips of the mask, where one is drawn
+    grid = choose_grid({rows, product ? cols : 1, args.M, 20, 4, unit, kGroup});
     if (!product)
-      grid.rows = grid.threads(), grid.cols = 1, grid.row_chunk = round_up((rows + grid.rows - 1) / grid.rows, kGroup);
-    allocate(Order::by_cols, product ? grid.col_chunk : kGroup, maximum(args.M, 64));
+      grid.rows = grid.threads(), grid.cols = 1, grid.row_chunk = round_up((rows + grid.rows - 1) / grid.rows, unit);
+    allocate(Order::by_cols, product ? grid.col_chunk : kGroup, product ? args.M : kDbRows);
     for (i64 n = 0; n < round_up(args.N, kGroup); ++n) db_sums[n] = T(0);
     if (product) {
       run<&BackwardJob::run_dw>();

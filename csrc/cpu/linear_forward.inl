@@ -174,7 +174,7 @@ struct ForwardJob {
     ForwardSink<S> sink(args, keeper, finish, fill, words);
     const Range rows = grid_rows(grid, thread, args.M);
     if (outputs.count() == 0) return sink.fill(rows);
-    gemm_rectangle<Order::by_rows, S>(rows, grid_cols(grid, thread, outputs.count()), K, pack_a, pack_b, sink,
+    gemm_rectangle<Order::by_rows, S>(rows, grid_cols(grid, thread, outputs.count()), pack_a, pack_b, sink,
                                       layout.buffers(memory[thread]));
   }
 };

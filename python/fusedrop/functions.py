@@ -3,7 +3,7 @@
 Letters: M rows (batch), K inputs, N outputs; x [M, K], w [N, K], b [N], z = x wᵀ + b, y [M, N].
 p is the probability of dropping. Arrays are NumPy arrays, or CPU arrays of any library that speaks DLPack (PyTorch,
 JAX), of float32, float64 or bfloat16 (NumPy's is ml_dtypes'; sums are float32), all of one dtype, with any strides.
-Results are C-contiguous, and in the library of the first operand.
+Results are C-contiguous, and in the library of x.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def _target_rows(labels, m, n, dtype):
     if labels.shape != (m, n):
         got = list(labels.shape)
         raise ValueError(f"labels must be [M] = [{m}] or [M, N] = [{m}, {n}] to match logits; got {got}")
-    if labels.dtype.kind not in "biuf":
+    if labels.dtype.kind not in "biuf" and not checks.is_floating(labels.dtype):
         raise TypeError(f"labels [M, N] must be real numbers; got {labels.dtype}")
     wrong = (labels < 0).any(axis=1) | ~(np.abs(labels.sum(axis=1) - 1) < 1e-3)
     if wrong.any():

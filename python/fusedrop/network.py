@@ -63,9 +63,14 @@ class Sequential(Layer):
 
     def forward(self, x, train=True):
         """The last layer's output. What unit dropout has left out, the next layer leaves out too."""
-        return self.forward_known(x, train, None)[0]
+        return self._run(x, train, None)[0]
 
     def forward_known(self, x, train, kept_inputs):
+        if self.overrides(Sequential):
+            return super().forward_known(x, train, kept_inputs)
+        return self._run(x, train, kept_inputs)
+
+    def _run(self, x, train, kept_inputs):
         for layer in self.layers:
             x, kept_inputs = layer.forward_known(x, train, kept_inputs)
         return x, kept_inputs

@@ -41,18 +41,21 @@ class Optimizer:
 
     def step(self) -> None:
         """One update of every parameter from its gradient, in one call of the kernels."""
-        arrays = [(p.value, p.grad) for p in self.parameters]
-        # The kernels write contiguous memory; a parameter that was replaced by a strided view goes through a copy.
-        values = [np.ascontiguousarray(value) for value, _ in arrays]
-        self._run(
-            [
-                (p.name, value, grad, *self._state(i, value), value.ndim >= 2)
-                for i, (p, value, (_, grad)) in enumerate(zip(self.parameters, values, arrays, strict=True))
-            ]
-        )
-        for value, (original, _) in zip(values, arrays, strict=True):
-            if value is not original:
-                original[...] = value
+        jobs = [
+            (p.name, value := p.value, p.grad, *self._state(i, value), value.ndim >= 2)
+            for i, p in enumerate(self.parameters)
+        ]
+        strided = [job for job in jobs if not job[1].flags.c_contiguous]
+        for name, value, *_ in strided:
+            if not value.flags.writeable:
+                raise ValueError(f"{name} must be writeable; got a read-only array")
+        self._run([job for job in jobs if job[1].flags.c_contiguous])
+        # The kernels write contiguous memory. Strided views (a transposed weight, perhaps another's own memory) follow
+        # one by one, each through a copy of what is there by then.
+        for name, value, *rest in strided:
+            copy = np.ascontiguousarray(value)
+            self._run([(name, copy, *rest)])
+            value[...] = copy
 
     def _state(self, i, value):
         """The two arrays that the rule keeps for parameter i, or None."""
@@ -115,8 +118,8 @@ class Adam(Optimizer):
         self._moments = [None] * len(self.parameters)
 
     def step(self):
-        self._steps += 1
         super().step()
+        self._steps += 1
 
     def _state(self, i, value):
         if self._moments[i] is None:
@@ -124,7 +127,7 @@ class Adam(Optimizer):
         return self._moments[i]
 
     def _run(self, parameters):
-        _core.adam_step(parameters, self._lr, *self.betas, self.eps, self.l1, self.l2, self._steps)
+        _core.adam_step(parameters, self._lr, *self.betas, self.eps, self.l1, self.l2, self._steps + 1)
 
 
 def _zeros_like(value):

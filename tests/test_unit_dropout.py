@@ -194,6 +194,19 @@ def test_a_network_that_hands_on_its_zeros_computes_the_same(monkeypatch):
         assert np.allclose(a.grad, b.grad, rtol=1e-13, atol=1e-13), a.name
 
 
+def test_a_few_zeros_are_not_worth_gathering():
+    """Nearly all columns kept: the next layer reads them all, and no result changes by more than its rounding."""
+    first = fd.Linear(6, 400, dropout=0.02, granularity="unit", dtype="float64", seed=1, stream=0)
+    second = fd.Linear(400, 3, dtype="float64", seed=1, stream=1)
+    x = draw((4, 6), 1, "float64")
+    y = fd.Sequential(first, second)(x)
+    kept, y_first = first._saved.kept_outputs, second._saved.x
+    assert not kept.all()
+    dx = second.backward(np.ones((4, 3)))
+    assert dx[:, ~kept].all(), "all of dx is computed: the first layer drops what it has dropped"
+    assert np.allclose(y, second.forward(y_first, kept_inputs=kept), rtol=1e-13, atol=1e-13)
+
+
 def test_a_layer_of_ones_own_is_not_mistaken_for_its_base():
     """A subclass may add anything to what Linear returns: its zeros are then no longer zeros."""
 

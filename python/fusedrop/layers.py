@@ -16,6 +16,9 @@ import numpy as np
 from fusedrop import checks, functions
 from fusedrop.naming import MaskName
 
+WORTH_GATHERING = (
+    0.92  # of a layer's inputs: gathering more of them costs what it saves (bench/bench_unit.py, the chain)
+)
 RELU_LIKE = ("relu", "gelu", "gelu_tanh", "silu")
 
 
@@ -222,6 +225,8 @@ class Linear(Layer):
             return super().forward_known(x, train, kept_inputs)
         if train and self.input_dropout and self.granularity == "element":
             kept_inputs = None  # the function has no use for both
+        elif kept_inputs is not None and np.count_nonzero(kept_inputs) > WORTH_GATHERING * len(kept_inputs):
+            kept_inputs = None
         y = self.forward(x, train, kept_inputs=kept_inputs)
         return y, self._saved.kept_outputs
 

@@ -16,9 +16,8 @@ import numpy as np
 from fusedrop import checks, functions
 from fusedrop.naming import MaskName
 
-WORTH_GATHERING = (
-    0.92  # of a layer's inputs: gathering more of them costs what it saves (bench/bench_unit.py, the chain)
-)
+# Of a layer's inputs: gathering a larger share costs what it saves (bench/bench_unit.py, the chain).
+WORTH_GATHERING = 0.92
 RELU_LIKE = ("relu", "gelu", "gelu_tanh", "silu")
 
 

@@ -64,6 +64,28 @@ py::array residual_matching(const py::handle& value, const py::array& x, i64 M, 
   return residual;
 }
 
+// What backward needs, but for the kept array itself.
+Saved saved_of(const py::array& x, const py::array& w, bool has_bias, bool has_residual, Activation activation,
+               bool before, const Mask& mask, const Mask& input_mask, const py::object& known_inputs,
+               const Library& library) {
+  Saved saved{x,
+              w,
+              {},
+              has_bias,
+              saved_for(keeps_of(activation), has_residual),
+              activation,
+              before,
+              mask,
+              input_mask,
+              library,
+              KeptColumns(mask, py::none(), w.shape(0)),
+              KeptColumns(input_mask, known_inputs, x.shape(1)),
+              keep_scale(input_mask.threshold),
+              !(before && activation == Activation::sigmoid) && !has_residual};
+  if (input_mask.unit) saved.input_mask.threshold = 0;  // `inputs` stands for it
+  return saved;
+}
+
 py::object linear_forward(const py::handle& x_given, const py::handle& w_given, const py::handle& b_given,
                           const py::handle& activation, const py::handle& p_in, const py::handle& rng,
                           const py::handle& before, const py::handle& input_p_in, const py::handle& residual_given,
@@ -93,27 +115,14 @@ py::object linear_forward(const py::handle& x_given, const py::handle& w_given, 
 
   py::array y = out.is_none() ? new_array({M, N}, x) : output_array(out, "out", "[M, N]", {M, N}, x);
   if (!out.is_none()) refuse_overlap("out", y, {{"x", x_in}, {"w", w_in}, {"b", b_in}, {"residual", residual_in}});
-  Saved saved{x,
-              w,
-              {},
-              !b_in.is_none(),
-              saved_for(keeps_of(args.activation), !residual_in.is_none()),
-              args.activation,
-              args.before,
-              args.mask,
-              args.input_mask,
-              Library(x_given),
-              KeptColumns(args.mask, py::none(), N),
-              {},
-              keep_scale(args.input_mask.threshold),
-              !(args.before && args.activation == Activation::sigmoid) && residual_in.is_none()};
   if (!kept_inputs.is_none() && args.input_mask.threshold != 0 && !unit)
     throw py::value_error("kept_inputs must be None beside an input_p that drops single elements; got an array");
-  saved.inputs = KeptColumns(args.input_mask, kept_columns_array(kept_inputs, K), K);
+  Saved saved = saved_of(x, w, !b_in.is_none(), !residual_in.is_none(), args.activation, args.before, args.mask,
+                         args.input_mask, kept_columns_array(kept_inputs, K), Library(x_given));
   args.outputs = saved.outputs.view();
   args.inputs = saved.inputs.view();
   args.input_scale = saved.input_scale;
-  if (unit) args.input_mask.threshold = saved.input_mask.threshold = 0;  // `inputs` stands for it
+  args.input_mask = saved.input_mask;
   if (saved.saved == fusedrop::Saved::output) saved.kept = y;
   if (save && saved.saved == fusedrop::Saved::preactivation) {
     saved.kept = new_array({M, N}, x);
@@ -127,6 +136,27 @@ py::object linear_forward(const py::handle& x_given, const py::handle& w_given, 
   py::object result = out.is_none() ? saved.library.wrap(y) : py::reinterpret_borrow<py::object>(out_given);
   if (!save) return result;
   return py::make_tuple(std::move(result), std::move(saved));
+}
+
+// What linear_forward would have left, of parts that the caller kept: an operator of another library's autograd.
+Saved restore_saved(const py::handle& x_given, const py::handle& w_given, const py::handle& kept_given, bool has_bias,
+                    const py::handle& activation_in, const py::handle& p_in, const py::handle& rng,
+                    const py::handle& before, const py::handle& input_p_in, bool has_residual,
+                    const py::handle& granularity) {
+  const py::array x = floating_array(viewed(x_given, "x"), "x");
+  require_rank(x, "x", 2, "[M, K]");
+  const py::array w = weight_matching(viewed(w_given, "w"), x);
+  const i64 M = x.shape(0), K = x.shape(1), N = w.shape(0);
+  const bool unit = is_unit(granularity);
+  const Mask mask = make_mask(rng, probability(p_in, "p"), "p", unit, M, N);
+  const Mask input_mask = make_input_mask(rng, probability(input_p_in, "input_p"), "input_p", unit, M, K);
+  Saved saved = saved_of(x, w, has_bias, has_residual, activation_from(activation_in),
+                         flag(before, "dropout_before_activation"), mask, input_mask, py::none(), Library(x_given));
+  if (saved.saved != fusedrop::Saved::nothing) {
+    const py::object kept = viewed(kept_given, saved_name(saved));
+    saved.kept = output_array(kept, saved_name(saved), "[M, N]", {M, N}, x);
+  }
+  return saved;
 }
 
 // A gradient's destination: True makes an array, False leaves it out (None), an array receives it.
@@ -217,7 +247,8 @@ void register_linear(py::module_& m) {
       .def_property_readonly("kind", &saved_name, "'y', 'z' or 'nothing': which [M, N] array is kept.")
       .def_property_readonly("kept",
                              [](const Saved& s) {
-                               return s.saved == fusedrop::Saved::nothing ? py::object(py::none()) : py::object(s.kept);
+                               return s.saved == fusedrop::Saved::nothing ? py::object(py::none())
+                                                                          : s.library.wrap(s.kept);
                              })
       .def_property_readonly(
           "kept_outputs",
@@ -226,6 +257,9 @@ void register_linear(py::module_& m) {
   m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("activation"),
         py::arg("p"), py::arg("rng"), py::arg("dropout_before_activation"), py::arg("input_p"), py::arg("residual"),
         py::arg("granularity"), py::arg("kept_inputs"), py::arg("out"), py::arg("save"));
+  m.def("restore_saved", &restore_saved, py::arg("x"), py::arg("w"), py::arg("kept"), py::arg("has_bias"),
+        py::arg("activation"), py::arg("p"), py::arg("rng"), py::arg("dropout_before_activation"), py::arg("input_p"),
+        py::arg("has_residual"), py::arg("granularity"));
   m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("saved"), py::arg("dx"), py::arg("dw"),
         py::arg("db"));
 }

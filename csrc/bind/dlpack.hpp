@@ -8,6 +8,10 @@ namespace fusedrop::bind {
 
 namespace py = pybind11;
 
+namespace dlpack {
+struct ExchangeApi;
+}
+
 // A NumPy view of what speaks DLPack; NumPy's own arrays, and what is no array at all, as they are: the checks of
 // arrays.hpp come next. Refuses other devices than the CPU, and dtypes that no kernel knows.
 py::object viewed(const py::handle& value, const char* name);
@@ -19,7 +23,9 @@ class Library {
   py::object wrap(py::object result) const;  // None stays None
 
  private:
-  py::object from_dlpack_;  // null: NumPy
+  // Neither: NumPy. The first is the fast way, the second the one that every library has.
+  const dlpack::ExchangeApi* exchange_ = nullptr;
+  py::object from_dlpack_;
 };
 
 }  // namespace fusedrop::bind

@@ -52,4 +52,17 @@ struct ManagedVersioned {
   Tensor tensor;
 };
 
+// What a class offers as __dlpack_c_exchange_api__, a capsule: the same exchange without Python calls (version 1.2 on).
+// Functions return 0, or -1 with Python's error set.
+struct ExchangeApi {
+  static constexpr const char* name = "dlpack_exchange_api";
+  Version version;
+  const ExchangeApi* older;
+  void* allocate;
+  void* managed_of;
+  int (*object_of)(ManagedVersioned* managed, void** object);  // takes over `managed`
+  int (*view_of)(void* object, Tensor* view);  // borrowed: valid as long as the object; may be null
+  void* current_stream;
+};
+
 }  // namespace fusedrop::bind::dlpack

@@ -68,6 +68,19 @@ def linear_forward(
     out: NDArray[Any] | None,
     save: bool,
 ) -> Any: ...
+def restore_saved(
+    x: NDArray[Any],
+    w: NDArray[Any],
+    kept: NDArray[Any] | None,
+    has_bias: bool,
+    activation: str,
+    p: float,
+    rng: Philox | None,
+    dropout_before_activation: bool,
+    input_p: float,
+    has_residual: bool,
+    granularity: str,
+) -> Saved: ...
 def linear_backward(
     dy: NDArray[Any],
     saved: Saved,

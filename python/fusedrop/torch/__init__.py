@@ -1,0 +1,30 @@
+"""fusedrop inside PyTorch: one fused call for Linear, activation and Dropout, with autograd.
+
+Functions  linear, dropout                          explicit names: rng=fusedrop.Philox(seed, stream, step)
+Modules    Linear, Dropout, Dropout1d, Dropout2d    step counted; the seed follows torch.manual_seed unless given
+Models     name_masks, shard_rows, mask_state, load_mask_state
+
+The kernels are those of `fusedrop`, and so are the masks: eager, compiled, recomputed or sharded, one name is one mask.
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("fusedrop.torch needs PyTorch, which is not installed: pip install torch") from error
+
+from fusedrop.torch.functional import dropout, linear
+from fusedrop.torch.models import load_mask_state, mask_state, name_masks, shard_rows
+from fusedrop.torch.modules import Dropout, Dropout1d, Dropout2d, Linear
+
+__all__ = [
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Linear",
+    "dropout",
+    "linear",
+    "load_mask_state",
+    "mask_state",
+    "name_masks",
+    "shard_rows",
+]

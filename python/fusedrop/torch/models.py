@@ -1,0 +1,71 @@
+"""A whole model's masks: their names, this process's part of the batch, and where a run goes on."""
+
+from __future__ import annotations
+
+import torch
+
+from fusedrop import checks
+from fusedrop.torch.naming import MaskName
+
+
+def masked_modules(model):
+    """{name: module} of every module that draws masks, in the order of model.named_modules()."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    return {name: m for name, m in model.named_modules() if isinstance(getattr(m, "masks", None), MaskName)}
+
+
+def name_masks(model, seed, step=0):
+    """Gives every fusedrop module of a model this seed, its position as stream, and the step to count from.
+
+    Two models of one structure then draw the same masks, in any process and order of construction.
+
+    Args:
+        seed: an integer in [0, 2^64), or None: every call follows torch's generator again.
+
+    Returns:
+        The model.
+    """
+    for stream, module in enumerate(masked_modules(model).values()):
+        module.masks.place(seed, 0 if seed is None else stream, step)
+    return model
+
+
+def shard_rows(model, index, count):
+    """This process has part `index` of `count` equal parts of the batch, and of the global mask's rows.
+
+    For data parallelism: `shard_rows(model, rank, world_size)` and one seed on all ranks make them draw, together, what
+    one process draws for the whole batch. A module's rows are all leading dimensions of its input, in C order.
+
+    Returns:
+        The model.
+    """
+    count = checks.size(count, "count")
+    if not checks.size(index, "index") < count:
+        raise ValueError(f"index must be below count = {count}; got {index}")
+    for module in masked_modules(model).values():
+        module.masks.rows = (index, count)
+    return model
+
+
+def mask_state(model):
+    """{module name: {seed, stream, step}}: save it beside state_dict(), which has none of it, to go on exactly.
+
+    Modules without a seed follow torch's generator: save torch.get_rng_state() too, as for torch.nn.Dropout.
+    """
+    modules = masked_modules(model).items()
+    return {name: {"seed": m.masks.seed, "stream": m.masks.stream, "step": m.masks.step} for name, m in modules}
+
+
+def load_mask_state(model, state):
+    """Puts back what `mask_state` returned; every module must be there, and no other.
+
+    Raises:
+        ValueError: naming the modules that one side has and the other lacks.
+    """
+    modules = masked_modules(model)
+    if modules.keys() != state.keys():
+        missing, unknown = sorted(modules.keys() - state.keys()), sorted(state.keys() - modules.keys())
+        raise ValueError(f"state must name the model's fusedrop modules; it lacks {missing} and has besides {unknown}")
+    for name, module in modules.items():
+        module.masks.place(**state[name])

@@ -1,0 +1,161 @@
+"""The operators torch.ops.fusedrop.*: schemas, CPU kernels, and shapes for fake tensors.
+
+    linear           y = residual + dropout(act(dropout(x) wᵀ + b))
+    linear_saving    y, and z if backward needs it (else an empty tensor)
+    linear_backward  dx, dw, db of it, the masks drawn again
+    dropout          keep ? x * scale : 0, its own gradient
+    draw             a seed from torch's CPU generator; counts a module's training calls
+
+They are pure functions of their arguments (`draw` excepted) and take a mask's name as integers, so that eager code,
+compiled code and a recomputation call one and the same thing. `rules.py` teaches them autograd, autocast and vmap.
+A seed is a u64 in the mask contract and an int64 here: `signed` and `unsigned` convert, bit for bit.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from fusedrop import _core
+
+LIBRARY = torch.library.Library("fusedrop", "DEF")
+
+# No defaults: the dispatcher drops trailing arguments that equal theirs before it calls Python.
+NAME = "SymInt seed, SymInt stream, SymInt step, SymInt row0, SymInt col0, SymInt repeat, SymInt period"
+NAMED = NAME.count("SymInt")
+OPTIONS = f"str activation, float p, {NAME}, bool dropout_before_activation, float input_p, str granularity"
+OPERANDS = "Tensor x, Tensor w, Tensor? b, Tensor? residual"
+LIBRARY.define(f"linear({OPERANDS}, {OPTIONS}) -> Tensor")
+LIBRARY.define(f"linear_saving({OPERANDS}, {OPTIONS}) -> (Tensor y, Tensor z)")
+LIBRARY.define(
+    "linear_backward(Tensor dy, Tensor x, Tensor w, Tensor kept, bool want_dx, bool want_dw, bool want_db, "
+    f"bool has_residual, {OPTIONS}) -> (Tensor dx, Tensor dw, Tensor db)"
+)
+LIBRARY.define(f"dropout(Tensor x, float p, {NAME}, str granularity, str scaling) -> Tensor")
+LIBRARY.define("draw(Tensor(a!) calls) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+
+KEPT = {"identity": "nothing", "relu": "y", "tanh": "y", "sigmoid": "y", "gelu": "z", "gelu_tanh": "z", "silu": "z"}
+
+
+def kept_for_backward(activation, has_residual):
+    """Which [M, N] tensor backward needs: "y", "z" or "nothing" (docs/decisions/0002)."""
+    kept = KEPT.get(activation, "nothing")  # an unknown name is the kernel's to refuse
+    return "z" if has_residual and kept == "y" else kept
+
+
+def signed(seed):
+    """The int64 of a u64's bits."""
+    return seed - (1 << 64) if seed >= 1 << 63 else seed
+
+
+def unsigned(seed):
+    """The u64 of an int64's bits."""
+    return seed & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _philox(p, seed, stream, step, row0, col0, repeat, period):
+    return _core.Philox(unsigned(seed), stream, step, row0, col0, repeat, period or None) if p > 0 else None
+
+
+def _linear_forward(save, x, w, b, residual, activation, p, *rest):
+    before, input_p, granularity = rest[NAMED:]
+    # Of no shape in particular where x and w do not match: the kernel refuses those first.
+    y = x.new_empty((x.shape[0], w.shape[0]))
+    rng = _philox(p + input_p, *rest[:NAMED])
+    return _core.linear_forward(x, w, b, activation, p, rng, before, input_p, residual, granularity, None, y, save)
+
+
+def linear_cpu(*inputs):
+    return _linear_forward(False, *inputs)
+
+
+def linear_saving_cpu(*inputs):
+    y, saved = _linear_forward(True, *inputs)
+    return y, saved.kept if saved.kind == "z" else y.new_empty(0)
+
+
+def linear_backward_cpu(dy, x, w, kept, want_dx, want_dw, want_db, has_residual, activation, p, *rest):
+    before, input_p, granularity = rest[NAMED:]
+    saved = _core.restore_saved(
+        x,
+        w,
+        kept,
+        want_db,
+        activation,
+        p,
+        _philox(p + input_p, *rest[:NAMED]),
+        before,
+        input_p,
+        has_residual,
+        granularity,
+    )
+    gradients = _gradients(x, w, want_dx, want_dw, want_db)
+    wanted = (want_dx, want_dw, want_db)
+    arrays = (g if want else False for g, want in zip(gradients, wanted, strict=True))
+    _core.linear_backward(dy, saved, *arrays)
+    return gradients
+
+
+def _gradients(x, w, want_dx, want_dw, want_db):
+    """Contiguous tensors for dx, dw and db; empty ones for what nobody wants."""
+    return (
+        x.new_empty(x.shape if want_dx else 0),
+        w.new_empty(w.shape if want_dw else 0),
+        w.new_empty(w.shape[0] if want_db else 0),
+    )
+
+
+def dropout_cpu(x, p, *rest):
+    return _core.dropout(x, p, _philox(p, *rest[:NAMED]), *rest[NAMED:])
+
+
+def _draw(calls):
+    calls.add_(1)
+    return torch.empty((), dtype=torch.int64).random_()
+
+
+def _linear_fake(x, w, b, residual, *options):
+    if x.dim() != 2 or w.dim() != 2 or x.shape[1] != w.shape[1]:
+        raise ValueError(f"w must be [N, K] to match x [M, K] = {list(x.shape)}; got {list(w.shape)}")
+    if b is not None and (b.dim() != 1 or b.shape[0] != w.shape[0]):
+        raise ValueError(f"b must be [N] = {list(w.shape[:1])} to match w {list(w.shape)}; got {list(b.shape)}")
+    shape = (x.shape[0], w.shape[0])
+    if residual is not None and (
+        residual.dim() != 2 or any(r != s for r, s in zip(residual.shape, shape, strict=True))
+    ):
+        raise ValueError(f"residual must be [M, N] = {list(shape)} to match y; got {list(residual.shape)}")
+    return x.new_empty(shape)
+
+
+def _linear_saving_fake(x, w, b, residual, activation, *options):
+    y = _linear_fake(x, w, b, residual, activation, *options)
+    return y, y.new_empty(y.shape if kept_for_backward(activation, residual is not None) == "z" else 0)
+
+
+def _linear_backward_fake(dy, x, w, kept, *rest):
+    return _gradients(x, w, *rest[:3])
+
+
+def _dropout_fake(x, p, *rest):
+    return x.new_empty(x.shape)
+
+
+def _draw_fake(calls):
+    return torch.empty((), dtype=torch.int64)
+
+
+for _name, _kernel, _fake in (
+    ("linear", linear_cpu, _linear_fake),
+    ("linear_saving", linear_saving_cpu, _linear_saving_fake),
+    ("linear_backward", linear_backward_cpu, _linear_backward_fake),
+    ("dropout", dropout_cpu, _dropout_fake),
+):
+    LIBRARY.impl(_name, _kernel, "CPU")
+    torch.library.register_fake(f"fusedrop::{_name}", _fake, lib=LIBRARY)
+LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
+torch.library.register_fake("fusedrop::draw", _draw_fake, lib=LIBRARY)
+
+linear = torch.ops.fusedrop.linear.default
+linear_saving = torch.ops.fusedrop.linear_saving.default
+linear_backward = torch.ops.fusedrop.linear_backward.default
+dropout = torch.ops.fusedrop.dropout.default
+draw = torch.ops.fusedrop.draw.default

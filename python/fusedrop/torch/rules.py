@@ -1,0 +1,226 @@
+"""What PyTorch's subsystems need to know of the operators: autograd, autocast, vmap.
+
+The backward pass draws the masks again: nothing random is saved. `linear` has a first derivative only, and says so;
+`dropout` is linear in x, so it has all of them.
+
+A rule comes in two forms. The dispatcher's, for eager and compiled code, does without setup_context, which costs 20 us
+a call (torch 2.13). torch.func's transforms (grad, vjp, vmap ...) need it, and refuse to meet any autograd.Function
+inside the dispatcher: for them `apply_linear` and `apply_dropout` choose the Transformed form before.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from fusedrop.torch import operators
+from fusedrop.torch.operators import LIBRARY, kept_for_backward
+
+TENSORS = 4  # of linear's arguments: x, w, b, residual; of linear_backward's: dy, x, w, kept
+PLAIN = {torch.Tensor, torch.nn.Parameter, float}  # float: where an operator has one tensor only
+
+
+def under_torch_func():
+    """Inside torch.func.grad, vmap ...; compiled code goes to the operator itself."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def apply_linear(x, w, b, residual, *options):
+    """y, by the rule that fits the place of the call."""
+    if under_torch_func():
+        return TransformedLinear.apply(x, w, b, residual, options)[0]
+    return operators.linear(x, w, b, residual, *options)
+
+
+def apply_dropout(x, *options):
+    """As apply_linear."""
+    return TransformedDropout.apply(x, options) if under_torch_func() else operators.dropout(x, *options)
+
+
+def below_autograd(operator, kernel, *inputs):
+    """The operator without its autograd rule. Plain CPU tensors, and no mode that wants to see the call, go to the kernel
+    at once: another round through the dispatcher would cost 6 us."""
+    plain = type(inputs[0]) in PLAIN and type(inputs[1]) in PLAIN and inputs[0].is_cpu
+    if plain and torch._C._len_torch_dispatch_stack() == 0 and not torch._C._are_functorch_transforms_active():
+        return kernel(*inputs)
+    with torch._C._AutoDispatchBelowAutograd():  # what torch.library.register_autograd uses itself
+        return operator(*inputs)
+
+
+def linear_gradients(ctx, dy, _dz=None):
+    """Of each of linear's arguments; the residual's is dy itself."""
+    if dy is None:
+        return None, None, None, None, None
+    want_dx, want_dw, want_db, want_residual = ctx.needs_input_grad[:TENSORS]
+    dx = dw = db = None
+    if want_dx or want_dw or want_db:
+        options = (want_dx, want_dw, want_db, ctx.has_residual, *ctx.options)
+        if under_torch_func():
+            dx, dw, db = TransformedLinearBackward.apply(dy, *ctx.saved_tensors, options)
+        else:
+            dx, dw, db = linear_backward_rule(dy, *ctx.saved_tensors, *options)
+    return (
+        dx if want_dx else None,
+        dw if want_dw else None,
+        db if want_db else None,
+        dy if want_residual else None,
+        None,
+    )
+
+
+def keep_for_backward(ctx, x, w, kept, has_residual, options):
+    ctx.save_for_backward(x, w, kept)
+    ctx.has_residual, ctx.options = has_residual, options
+    ctx.set_materialize_grads(False)
+
+
+class Linear(torch.autograd.Function):
+    """The rule of `linear`: y alone is its output."""
+
+    @staticmethod
+    def forward(ctx, x, w, b, residual, options):
+        if kept_for_backward(options[0], residual is not None) == "z":
+            y, kept = below_autograd(operators.linear_saving, operators.linear_saving_cpu, x, w, b, residual, *options)
+        else:
+            y = kept = below_autograd(operators.linear, operators.linear_cpu, x, w, b, residual, *options)
+        keep_for_backward(ctx, x, w, kept, residual is not None, options)
+        return y
+
+    backward = staticmethod(linear_gradients)
+
+
+class TransformedLinear(torch.autograd.Function):
+    """The rule of `linear_saving`, and of `linear` under torch.func, where all that is saved must be an output."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, w, b, residual, options):
+        return operators.linear_saving(x, w, b, residual, *options)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, w, _, residual, options = inputs
+        y, z = output
+        kept = y if kept_for_backward(options[0], residual is not None) == "y" else z
+        keep_for_backward(ctx, x, w, kept, residual is not None, options)
+        ctx.mark_non_differentiable(z)
+
+    backward = staticmethod(linear_gradients)
+
+
+def refuse_second_derivative(ctx, *_):
+    raise RuntimeError(
+        "fusedrop's linear has no second derivative: its backward pass can't be differentiated. "
+        "Use torch.nn.functional.linear and fusedrop.torch.dropout, which have one."
+    )
+
+
+class LinearBackward(torch.autograd.Function):
+    """linear_backward where someone may want to differentiate again: the refusal comes when they do."""
+
+    @staticmethod
+    def forward(ctx, dy, x, w, kept, options):
+        return below_autograd(operators.linear_backward, operators.linear_backward_cpu, dy, x, w, kept, *options)
+
+    backward = staticmethod(refuse_second_derivative)
+
+
+class TransformedLinearBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(dy, x, w, kept, options):
+        return operators.linear_backward(dy, x, w, kept, *options)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    backward = staticmethod(refuse_second_derivative)
+
+
+def dropout_gradients(ctx, dy):
+    return apply_dropout(dy, *ctx.options), None
+
+
+class Dropout(torch.autograd.Function):
+    """dx = dropout(dy) under the same name; differentiable in turn."""
+
+    @staticmethod
+    def forward(ctx, x, options):
+        ctx.options = options
+        return below_autograd(operators.dropout, operators.dropout_cpu, x, *options)
+
+    backward = staticmethod(dropout_gradients)
+
+
+class TransformedDropout(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, options):
+        return operators.dropout(x, *options)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.options = inputs[1]
+
+    backward = staticmethod(dropout_gradients)
+
+
+def autograd(operator, kernel, function, tensors):
+    """An operator's Autograd kernel: a node of the graph where one is wanted."""
+
+    def rule(*inputs):
+        if torch.is_grad_enabled():
+            for tensor in inputs[:tensors]:
+                if tensor is not None and tensor.requires_grad:
+                    return function.apply(*inputs[:tensors], inputs[tensors:])
+        return below_autograd(operator, kernel, *inputs)
+
+    return rule
+
+
+def linear_autocast(operator, device):
+    """Like torch's own linear: the product in the lower precision. A residual stream keeps its own."""
+    key = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, f"Autocast{device.upper()}"))
+
+    def rule(x, w, b, residual, *options):
+        dtype = torch.get_autocast_dtype(device)
+        cast = [t if t is None or not t.is_floating_point() else t.to(dtype) for t in (x, w, b)]
+        with torch._C._ExcludeDispatchKeyGuard(key):
+            if residual is None or residual.dtype is dtype:
+                return operator(*cast, residual, *options)
+            return residual + operator(*cast, None, *options)
+
+    return rule
+
+
+def one_by_one(operator):
+    """vmap of a pure function: one call an example, all with the same name, so all with the same mask."""
+
+    def rule(info, in_dims, *inputs):
+        def example(i):
+            return [x if d is None else x.select(d, i) for x, d in zip(inputs, in_dims, strict=True)]
+
+        results = [operator(*example(i)) for i in range(info.batch_size)]
+        if isinstance(results[0], torch.Tensor):
+            return torch.stack(results), 0
+        return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
+
+    return rule
+
+
+linear_backward_rule = autograd(operators.linear_backward, operators.linear_backward_cpu, LinearBackward, TENSORS)
+
+for _name, _function, _tensors in (
+    ("linear", Linear, TENSORS),
+    ("linear_saving", TransformedLinear, TENSORS),
+    ("linear_backward", LinearBackward, TENSORS),
+    ("dropout", Dropout, 1),
+):
+    _operator, _kernel = getattr(operators, _name), getattr(operators, f"{_name}_cpu")
+    LIBRARY.impl(_name, autograd(_operator, _kernel, _function, _tensors), "Autograd")
+    torch.library.register_vmap(_operator, one_by_one(_operator), lib=LIBRARY)
+for _device in ("cpu", "cuda"):
+    LIBRARY.impl("linear", linear_autocast(operators.linear, _device), f"Autocast{_device.upper()}")

@@ -119,9 +119,7 @@ def _linear_fake(x, w, b, residual, *options):
     if b is not None and (b.dim() != 1 or b.shape[0] != w.shape[0]):
         raise ValueError(f"b must be [N] = {list(w.shape[:1])} to match w {list(w.shape)}; got {list(b.shape)}")
     shape = (x.shape[0], w.shape[0])
-    if residual is not None and (
-        residual.dim() != 2 or any(r != s for r, s in zip(residual.shape, shape, strict=True))
-    ):
+    if residual is not None and (residual.dim() != 2 or residual.shape[0] != shape[0] or residual.shape[1] != shape[1]):
         raise ValueError(f"residual must be [M, N] = {list(shape)} to match y; got {list(residual.shape)}")
     return x.new_empty(shape)
 

@@ -37,8 +37,11 @@ def apply_dropout(x, *options):
 
 
 def below_autograd(operator, kernel, *inputs):
-    """The operator without its autograd rule. Plain CPU tensors, and no mode that wants to see the call, go to the kernel
-    at once: another round through the dispatcher would cost 6 us."""
+    """The operator without its autograd rule.
+
+    Plain CPU tensors, where no mode wants to see the call, go to the kernel at once: another round through the
+    dispatcher would cost 6 us.
+    """
     plain = type(inputs[0]) in PLAIN and type(inputs[1]) in PLAIN and inputs[0].is_cpu
     if plain and torch._C._len_torch_dispatch_stack() == 0 and not torch._C._are_functorch_transforms_active():
         return kernel(*inputs)

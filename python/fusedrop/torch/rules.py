@@ -26,14 +26,18 @@ def under_torch_func():
 
 def apply_linear(x, w, b, residual, *options):
     """y, by the rule that fits the place of the call."""
-    if under_torch_func():
+    if not under_torch_func():
+        return operators.linear(x, w, b, residual, *options)
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
         return TransformedLinear.apply(x, w, b, residual, options)[0]
-    return operators.linear(x, w, b, residual, *options)
+    with torch.autocast(device, enabled=False):
+        return autocast_linear(apply_linear, torch.get_autocast_dtype(device), x, w, b, residual, options)
 
 
 def apply_dropout(x, *options):
     """As apply_linear."""
-    return TransformedDropout.apply(x, options) if under_torch_func() else operators.dropout(x, *options)
+    return TransformedDropout.apply(x, *options) if under_torch_func() else operators.dropout(x, *options)
 
 
 def below_autograd(operator, kernel, *inputs):
@@ -60,7 +64,7 @@ def linear_gradients(ctx, dy, _dz=None):
         if under_torch_func():
             dx, dw, db = TransformedLinearBackward.apply(dy, *ctx.saved_tensors, options)
         else:
-            dx, dw, db = linear_backward_rule(dy, *ctx.saved_tensors, *options)
+            dx, dw, db = operators.linear_backward(dy, *ctx.saved_tensors, *options)
     return (
         dx if want_dx else None,
         dw if want_dw else None,
@@ -142,8 +146,8 @@ class TransformedLinearBackward(torch.autograd.Function):
     backward = staticmethod(refuse_second_derivative)
 
 
-def dropout_gradients(ctx, dy):
-    return apply_dropout(dy, *ctx.options), None
+def dropout_tangent(ctx, dx, *_options):
+    return apply_dropout(dx, *ctx.options)
 
 
 class Dropout(torch.autograd.Function):
@@ -154,21 +158,29 @@ class Dropout(torch.autograd.Function):
         ctx.options = options
         return below_autograd(operators.dropout, operators.dropout_cpu, x, *options)
 
-    backward = staticmethod(dropout_gradients)
+    @staticmethod
+    def backward(ctx, dy):
+        return apply_dropout(dy, *ctx.options), None
+
+    jvp = staticmethod(dropout_tangent)
 
 
 class TransformedDropout(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, options):
+    def forward(x, *options):  # one by one: vmap of jvp does not take them as a tuple
         return operators.dropout(x, *options)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.options = inputs[1]
+        ctx.options = inputs[1:]
 
-    backward = staticmethod(dropout_gradients)
+    @staticmethod
+    def backward(ctx, dy):
+        return apply_dropout(dy, *ctx.options), *(None,) * len(ctx.options)
+
+    jvp = staticmethod(dropout_tangent)
 
 
 def autograd(operator, kernel, function, tensors):
@@ -184,17 +196,21 @@ def autograd(operator, kernel, function, tensors):
     return rule
 
 
-def linear_autocast(operator, device):
+def autocast_linear(call, dtype, x, w, b, residual, options):
     """Like torch's own linear: the product in the lower precision. A residual stream keeps its own."""
+    cast = [t.to(dtype) if t is not None and t.is_floating_point() else t for t in (x, w, b)]
+    if residual is None or residual.dtype is dtype:
+        return call(*cast, residual, *options)
+    return residual + call(*cast, None, *options)
+
+
+def linear_autocast(device):
+    """The Autocast kernel of `linear` on this device."""
     key = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, f"Autocast{device.upper()}"))
 
     def rule(x, w, b, residual, *options):
-        dtype = torch.get_autocast_dtype(device)
-        cast = [t if t is None or not t.is_floating_point() else t.to(dtype) for t in (x, w, b)]
         with torch._C._ExcludeDispatchKeyGuard(key):
-            if residual is None or residual.dtype is dtype:
-                return operator(*cast, residual, *options)
-            return residual + operator(*cast, None, *options)
+            return autocast_linear(operators.linear, torch.get_autocast_dtype(device), x, w, b, residual, options)
 
     return rule
 
@@ -214,8 +230,6 @@ def one_by_one(operator):
     return rule
 
 
-linear_backward_rule = autograd(operators.linear_backward, operators.linear_backward_cpu, LinearBackward, TENSORS)
-
 for _name, _function, _tensors in (
     ("linear", Linear, TENSORS),
     ("linear_saving", TransformedLinear, TENSORS),
@@ -226,4 +240,4 @@ for _name, _function, _tensors in (
     LIBRARY.impl(_name, autograd(_operator, _kernel, _function, _tensors), "Autograd")
     torch.library.register_vmap(_operator, one_by_one(_operator), lib=LIBRARY)
 for _device in ("cpu", "cuda"):
-    LIBRARY.impl("linear", linear_autocast(operators.linear, _device), f"Autocast{_device.upper()}")
+    LIBRARY.impl("linear", linear_autocast(_device), f"Autocast{_device.upper()}")

@@ -1,0 +1,166 @@
+"""fusedrop inside PyTorch: the training step of a patched model, and what an operator call costs beyond its kernel.
+
+    python bench/bench_torch.py [--threads N] [--no-compile] [--json FILE]
+
+Step: 784-256-256-10, relu, dropout .2 and .5, cross-entropy, torch.optim.SGD, batch 256, and a transformer's feed-forward
+block, 64-256-64 over 512 rows, GELU, dropout .1. Every candidate's loss is checked to fall first.
+Overhead: 8x16x8, whose kernel takes 2 us; the operator less the kernel on NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from harness import interleaved, machine, write_json
+
+# isort: split
+# harness comes before NumPy: it tells OpenBLAS's threads to sleep early
+import fusedrop as fd
+import fusedrop.torch as ft
+import torch
+from fusedrop.torch import operators
+
+
+class FeedForward(torch.nn.Module):
+    """x + dropout(w2 dropout(gelu(w1 x))) and a head, so that a loss can fall."""
+
+    def __init__(self, rate: float, width: int = 64):
+        super().__init__()
+        self.block = torch.nn.Sequential(
+            torch.nn.Linear(width, 4 * width),
+            torch.nn.GELU(),
+            torch.nn.Dropout(rate),
+            torch.nn.Linear(4 * width, width),
+            torch.nn.Dropout(rate),
+        )
+        self.head = torch.nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.head(x + self.block(x))
+
+
+def classifier(rates: tuple[float, float]) -> torch.nn.Module:
+    nn = torch.nn
+    net = nn.Sequential(
+        *(nn.Linear(784, 256), nn.ReLU(), nn.Dropout(rates[0])),
+        *(nn.Linear(256, 256), nn.ReLU(), nn.Dropout(rates[1])),
+        nn.Linear(256, 10),
+    )
+    for name, parameter in net.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.01 if "weight" in name else 0.0)
+    return net
+
+
+def step(net: torch.nn.Module, batch: tuple[int, ...], lr: float, compiled: bool = False) -> Callable[[], float]:
+    """One training step on a repeated batch; returns its loss."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, generator=generator)
+    labels = torch.randint(10, batch[:-1], generator=generator)
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    call = torch.compile(net) if compiled else net
+
+    def one():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(call(x).flatten(0, -2), labels.flatten())
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return one
+
+
+def candidates(make: Callable, rate, none, batch: tuple[int, ...], lr: float, compiled: bool) -> dict:
+    """Each step by name, from the same initial weights."""
+
+    def net(rate, change=lambda net: net):
+        torch.manual_seed(0)
+        return change(make(rate))
+
+    steps = {
+        "patched": step(net(rate, ft.patch), batch, lr),
+        "torch eager": step(net(rate), batch, lr),
+        "torch eager, dropout off": step(net(none, without_dropout), batch, lr),
+        "patched, dropout off": step(net(none, lambda n: ft.patch(without_dropout(n))), batch, lr),
+    }
+    if compiled:
+        steps["torch.compile"] = step(net(rate), batch, lr, compiled=True)
+        steps["torch.compile of patched"] = step(net(rate, ft.patch), batch, lr, compiled=True)
+    return steps
+
+
+def without_dropout(net: torch.nn.Module) -> torch.nn.Module:
+    """Dropout modules switched off, the way a user does it."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    return net
+
+
+def check(steps: dict) -> None:
+    for name, one in steps.items():
+        first, last = one(), [one() for _ in range(200)][-1]
+        if not last < 0.9 * first:
+            sys.exit(f"nothing timed: the loss of {name} went from {first:.3f} to {last:.3f}")
+
+
+def overhead() -> dict[str, float]:
+    """Microseconds a call of 8x16x8 with relu and dropout."""
+    x, w, b = torch.randn(8, 16), torch.randn(8, 16), torch.randn(8)
+    trained = [t.clone().requires_grad_() for t in (w, b)]
+    arrays, rng = [t.numpy() for t in (x, w, b)], fd.Philox(7)
+    options = ("relu", 0.5, 7, 0, 0, 0, 0, 1, 0, False, 0.0, "element")
+    layer = ft.Linear(16, 8, activation="relu", dropout=0.5, seed=0)
+    dy = torch.ones(8, 8)
+    y, saved = fd.linear_forward(*arrays, activation="relu", p=0.5, rng=rng)
+
+    def eager(x):
+        return torch.dropout(torch.relu(torch.nn.functional.linear(x, *trained)), 0.5, True)
+
+    calls = {
+        "kernel": lambda: fd.linear(*arrays, activation="relu", p=0.5, rng=rng),
+        "operator": lambda: operators.linear(x, w, b, None, *options),
+        "operator, with a graph": lambda: operators.linear(x, *trained, None, *options),
+        "functional.linear, with a graph": lambda: ft.linear(x, *trained, activation="relu", p=0.5, rng=rng),
+        "module, with a graph": lambda: layer(x),
+        "torch's three, with a graph": lambda: eager(x),
+        "kernel, both ways": lambda: fd.linear_backward(dy.numpy(), saved, dx=False),
+        "operator, both ways": lambda: operators.linear(x, *trained, None, *options).backward(dy),
+        "torch's three, both ways": lambda: eager(x).backward(dy),
+    }
+    return {name: seconds * 1e6 for name, seconds in interleaved(calls).items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--json", help="write the figures there")
+    options = parser.parse_args()
+    fd.set_num_threads(options.threads)
+    torch.set_num_threads(fd.get_num_threads())
+    print(" ".join(f"{key}={value}" for key, value in (machine() | {"torch": torch.__version__}).items()))
+    record = {}
+    workloads = {
+        "784-256-256-10, batch 256": (classifier, (0.2, 0.5), (0.0, 0.0), (256, 784), 0.5),
+        "feed-forward block, 512 rows": (FeedForward, 0.1, 0.0, (16, 32, 64), 0.1),
+    }
+    for name, workload in workloads.items():
+        steps = candidates(*workload, compiled=not options.no_compile)
+        check(steps)
+        times = {key: seconds * 1e6 for key, seconds in interleaved(steps).items()}
+        record[name] = {"us": times, "ratios": {key: t / times["patched"] for key, t in times.items()}}
+        print(name)
+        for key, t in times.items():
+            print(f"  {key:26s} {t:9.1f} us a step   / patched {record[name]['ratios'][key]:.3f}")
+    calls = overhead()
+    print("8x16x8, us a call")
+    for key, us in calls.items():
+        print(f"  {key:34s} {us:7.2f}   over the kernel {us - calls['kernel']:7.2f}")
+    if options.json:
+        write_json(options.json, torch=torch.__version__, steps=record, us_8x16x8=calls)
+
+
+if __name__ == "__main__":
+    main()

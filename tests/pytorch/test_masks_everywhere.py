@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import fusedrop.torch as ft  # noqa: E402
-import torch._dynamo.testing  # noqa: E402
+from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential  # noqa: E402
 
 SEEDS = [None, 7]
@@ -81,9 +81,9 @@ def test_eager_repeats(seed):
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_compiled_draws_eagers_masks_without_compiling_again(seed, backend):
-    torch._dynamo.reset()
+    torch.compiler.reset()
     eager, compiled = network(seed), network(seed)
-    counter = torch._dynamo.testing.CompileCounterWithBackend(backend)
+    counter = CompileCounterWithBackend(backend)
     call = torch.compile(compiled, backend=counter, fullgraph=True)
     want, got = run(eager, eager), run(call, compiled)
     assert counter.frame_count == 1

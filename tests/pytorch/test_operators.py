@@ -109,7 +109,7 @@ def test_second_derivative_of_linear_is_refused():
     x, w, b, _ = operands(grad=True)
     y = ft.linear(x, w, b, activation="tanh", p=0.4, rng=RNG)
     (dw,) = torch.autograd.grad(y.sum(), w, create_graph=True)
-    with pytest.raises(RuntimeError, match="no second derivative.*fusedrop.torch.dropout"):
+    with pytest.raises(RuntimeError, match=r"no second derivative.*fusedrop\.torch\.dropout"):
         dw.sum().backward()
 
 

@@ -17,6 +17,7 @@ class Mutant(NamedTuple):
 MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
 SPECIAL, EXACT = "tests/test_special_values.py", "tests/test_exactness.py"
 LAYERS = "tests/test_layers.py tests/test_reproducibility.py"
+PYTORCH = "tests/pytorch/test_masks_everywhere.py tests/pytorch/test_operators.py tests/pytorch/test_rules.py"
 UNIT, BFLOAT16, OPTIM = "tests/test_unit_dropout.py", "tests/test_bfloat16.py", "tests/test_optim.py"
 
 MUTANTS = [
@@ -222,5 +223,47 @@ MUTANTS = [
         "if (m->deleter != nullptr) m->deleter(m);",
         "static_cast<void>(m);",
         "tests/test_dlpack.py",
+    ),
+    Mutant(
+        "PyTorch: a recomputation draws the next step's mask",
+        "python/fusedrop/torch/naming.py",
+        "step = self._recomputed(ticket)",
+        "step = self.calls.item()",
+        PYTORCH,
+    ),
+    Mutant(
+        "PyTorch: compiled code reads the step after counting it",
+        "python/fusedrop/torch/naming.py",
+        "return (ticket, 0) if self.seed is None else (operators.signed(self.seed), step)\n\n    def _recomputed",
+        "return (ticket, 0) if self.seed is None else (operators.signed(self.seed), step + 1)\n\n    def _recomputed",
+        PYTORCH,
+    ),
+    Mutant(
+        "PyTorch: a seed loses its top bit",
+        "python/fusedrop/torch/operators.py",
+        "return seed & 0xFFFF_FFFF_FFFF_FFFF",
+        "return seed & 0x7FFF_FFFF_FFFF_FFFF",
+        PYTORCH,
+    ),
+    Mutant(
+        "PyTorch: every shard draws the first rows",
+        "python/fusedrop/torch/naming.py",
+        "row0 = index * rows",
+        "row0 = 0 * index * rows",
+        PYTORCH,
+    ),
+    Mutant(
+        "PyTorch: autocast lowers the residual stream",
+        "python/fusedrop/torch/rules.py",
+        "    return residual + call(*cast, None, *options)",
+        "    return call(*cast, residual.to(dtype), *options)",
+        PYTORCH,
+    ),
+    Mutant(
+        "PyTorch: a dropout's gradient draws another mask",
+        "python/fusedrop/torch/rules.py",
+        "return apply_dropout(dy, *ctx.options), None",
+        "return apply_dropout(dy, *ctx.options[:3], ctx.options[3] + 1, *ctx.options[4:]), None",
+        PYTORCH,
     ),
 ]

@@ -16,7 +16,7 @@ from fusedrop.torch import operators
 from fusedrop.torch.operators import LIBRARY, kept_for_backward
 
 TENSORS = 4  # of linear's arguments: x, w, b, residual; of linear_backward's: dy, x, w, kept
-PLAIN = {torch.Tensor, torch.nn.Parameter, float}  # float: where an operator has one tensor only
+PLAIN = {torch.Tensor, torch.nn.Parameter}
 
 
 def under_torch_func():
@@ -24,30 +24,48 @@ def under_torch_func():
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
+def plain(x, w):
+    """Nobody but autograd wants to know of this call: eager code on ordinary CPU tensors.
+
+    Such a call goes around the dispatcher, which costs 10 us, and 60 where the operands have pushed its code out of
+    the caches (784 x 256 weights do).
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in PLAIN
+        and type(w) in PLAIN
+        and x.is_cpu
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
+        and torch._C._get_tracing_state() is None
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)  # autograd.grad(is_grads_batched=True)
+    )
+
+
 def apply_linear(x, w, b, residual, *options):
     """y, by the rule that fits the place of the call."""
-    if not under_torch_func():
-        return operators.linear(x, w, b, residual, *options)
     device = x.device.type
-    if not torch.is_autocast_enabled(device):
+    if torch.is_autocast_enabled(device) and not torch.compiler.is_compiling():
+        with torch.autocast(device, enabled=False):
+            return autocast_linear(apply_linear, torch.get_autocast_dtype(device), x, w, b, residual, options)
+    if plain(x, w):
+        return linear_rule(x, w, b, residual, *options)
+    if under_torch_func():
         return TransformedLinear.apply(x, w, b, residual, options)[0]
-    with torch.autocast(device, enabled=False):
-        return autocast_linear(apply_linear, torch.get_autocast_dtype(device), x, w, b, residual, options)
+    return operators.linear(x, w, b, residual, *options)
 
 
 def apply_dropout(x, *options):
     """As apply_linear."""
+    if plain(x, x):
+        return dropout_rule(x, *options)
     return TransformedDropout.apply(x, *options) if under_torch_func() else operators.dropout(x, *options)
 
 
 def below_autograd(operator, kernel, *inputs):
-    """The operator without its autograd rule.
-
-    Plain CPU tensors, where no mode wants to see the call, go to the kernel at once: another round through the
-    dispatcher would cost 6 us.
-    """
-    plain = type(inputs[0]) in PLAIN and type(inputs[1]) in PLAIN and inputs[0].is_cpu
-    if plain and torch._C._len_torch_dispatch_stack() == 0 and not torch._C._are_functorch_transforms_active():
+    """The operator without its autograd rule."""
+    if plain(inputs[0], inputs[1] if isinstance(inputs[1], torch.Tensor) else inputs[0]):
         return kernel(*inputs)
     with torch._C._AutoDispatchBelowAutograd():  # what torch.library.register_autograd uses itself
         return operator(*inputs)
@@ -61,10 +79,13 @@ def linear_gradients(ctx, dy, _dz=None):
     dx = dw = db = None
     if want_dx or want_dw or want_db:
         options = (want_dx, want_dw, want_db, ctx.has_residual, *ctx.options)
-        if under_torch_func():
-            dx, dw, db = TransformedLinearBackward.apply(dy, *ctx.saved_tensors, options)
+        x, w, kept = ctx.saved_tensors  # once: a checkpoint recomputes at the first access and refuses a second
+        if plain(dy, w):
+            dx, dw, db = linear_backward_rule(dy, x, w, kept, *options)
+        elif under_torch_func():
+            dx, dw, db = TransformedLinearBackward.apply(dy, x, w, kept, options)
         else:
-            dx, dw, db = operators.linear_backward(dy, *ctx.saved_tensors, *options)
+            dx, dw, db = operators.linear_backward(dy, x, w, kept, *options)
     return (
         dx if want_dx else None,
         dw if want_dw else None,
@@ -230,14 +251,18 @@ def one_by_one(operator):
     return rule
 
 
-for _name, _function, _tensors in (
-    ("linear", Linear, TENSORS),
-    ("linear_saving", TransformedLinear, TENSORS),
-    ("linear_backward", LinearBackward, TENSORS),
-    ("dropout", Dropout, 1),
+linear_rule = autograd(operators.linear, operators.linear_cpu, Linear, TENSORS)
+linear_saving_rule = autograd(operators.linear_saving, operators.linear_saving_cpu, TransformedLinear, TENSORS)
+linear_backward_rule = autograd(operators.linear_backward, operators.linear_backward_cpu, LinearBackward, TENSORS)
+dropout_rule = autograd(operators.dropout, operators.dropout_cpu, Dropout, 1)
+
+for _name, _rule in (
+    ("linear", linear_rule),
+    ("linear_saving", linear_saving_rule),
+    ("linear_backward", linear_backward_rule),
+    ("dropout", dropout_rule),
 ):
-    _operator, _kernel = getattr(operators, _name), getattr(operators, f"{_name}_cpu")
-    LIBRARY.impl(_name, autograd(_operator, _kernel, _function, _tensors), "Autograd")
-    torch.library.register_vmap(_operator, one_by_one(_operator), lib=LIBRARY)
+    LIBRARY.impl(_name, _rule, "Autograd")
+    torch.library.register_vmap(getattr(operators, _name), one_by_one(getattr(operators, _name)), lib=LIBRARY)
 for _device in ("cpu", "cuda"):
     LIBRARY.impl("linear", linear_autocast(_device), f"Autocast{_device.upper()}")

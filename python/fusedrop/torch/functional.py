@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 
@@ -57,8 +58,11 @@ def linear_over_rows(x, w, b, residual, *options):
     if residual is not None and residual.shape[:-1] != lead:
         raise ValueError(f"residual must be {[*lead, w.shape[0]]} to match y; got {list(residual.shape)}")
     residual = None if residual is None else as_rows(residual, "residual")
+    kept = operators.kept_for_backward(options[0], residual is not None)
     y = apply_linear(rows, w, b, residual, *options)
-    return y.reshape(*lead, y.shape[-1])
+    if kept == "y":  # a view, so that autograd notices when it is written to before backward
+        return y.reshape(*lead, y.shape[-1])
+    return torch.ops.aten._unsafe_view(y, (*lead, y.shape[-1]))  # none, as torch's own: FSDP2 warns of views
 
 
 def dropout(x, *, p, rng=None, granularity="element", scaling="inverted"):
@@ -84,6 +88,12 @@ def as_rows(x, name):
     if x.dim() == 0:
         raise ValueError(f"{name} must be [..., K], a tensor of rank 1 or more; got a scalar")
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def is_dtensor(x):
+    """A DTensor, seen without importing torch.distributed.tensor: where nobody has, there are none."""
+    tensor = sys.modules.get("torch.distributed.tensor")
+    return tensor is not None and isinstance(x, tensor.DTensor)
 
 
 NO_NAME = (0, 0, 0, 0, 0, 1, 0)

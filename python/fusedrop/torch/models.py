@@ -37,6 +37,9 @@ def shard_rows(model, index, count):
     For data parallelism: `shard_rows(model, rank, world_size)` and one seed on all ranks make them draw, together, what
     one process draws for the whole batch. A module's rows are all leading dimensions of its input, in C order.
 
+    Modules without a seed follow each rank's own generator, and draw parts of one mask only where all ranks were seeded
+    alike and have drawn alike since: `name_masks` is the safe way. How to use both: docs/parallel.md.
+
     Returns:
         The model.
     """

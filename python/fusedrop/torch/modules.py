@@ -24,7 +24,9 @@ class Linear(torch.nn.Linear):
         granularity: "element", or "unit" for one decision per output and call, whose work is skipped.
         seed, stream: see `MaskName`.
 
-    forward(x, residual=None): x [..., K], residual and y [..., N]. Eval mode draws nothing and scales nothing.
+    forward(x, *, residual=None): x [..., K], residual and y [..., N]. Eval mode draws nothing and scales nothing.
+
+    A weight that is a DTensor makes it a part of a tensor-parallel layer, with that part's masks: docs/parallel.md.
 
     Raises:
         TypeError, ValueError: naming the argument and both sides.
@@ -71,15 +73,20 @@ class Linear(torch.nn.Linear):
     def input_dropout(self, p):
         self._input_dropout = checks.probability(p, "input_dropout")
 
-    def forward(self, x, residual=None):
+    def forward(self, x, *, residual=None):
         p, input_p = (self._dropout, self._input_dropout) if self.training else (0.0, 0.0)
         name = functional.NO_NAME
         if p > 0 or input_p > 0:
             name = self.masks.take(math.prod(x.shape[:-1]))
         elif self.training:
             self.masks.count()
+        w = self.weight
+        if type(w) is not torch.nn.Parameter and functional.is_dtensor(w):
+            from fusedrop.torch import parallel
+
+            return parallel.linear(self, x, residual, p, input_p, name)
         options = (self.dropout_before_activation, input_p, self.granularity)
-        return functional.linear_over_rows(x, self.weight, self.bias, residual, self.activation, p, *name, *options)
+        return functional.linear_over_rows(x, w, self.bias, residual, self.activation, p, *name, *options)
 
     def extra_repr(self):
         text = super().extra_repr()
@@ -138,6 +145,11 @@ class Dropout(_Dropout):
 
     def drop(self, x):
         name = self.masks.take(math.prod(x.shape[:-1]))
+        if type(x) is not torch.Tensor and functional.is_dtensor(x):
+            from fusedrop.torch import parallel
+
+            parallel.check_seed(self.masks)
+            return parallel.dropout(x, self.p, name, self.granularity)
         return apply_dropout(x, self.p, *name, self.granularity, "inverted")
 
 

@@ -78,8 +78,9 @@ def linear_gradients(ctx, dy, _dz=None):
     want_dx, want_dw, want_db, want_residual = ctx.needs_input_grad[:TENSORS]
     dx = dw = db = None
     if want_dx or want_dw or want_db:
-        options = (want_dx, want_dw, want_db, ctx.has_residual, *ctx.options)
         x, w, kept = ctx.saved_tensors  # once: a checkpoint recomputes at the first access and refuses a second
+        kept = w if kept is None else kept  # not read where nothing is kept
+        options = (want_dx, want_dw, want_db, ctx.has_residual, *ctx.options)
         if plain(dy, w):
             dx, dw, db = linear_backward_rule(dy, x, w, kept, *options)
         elif under_torch_func():
@@ -106,10 +107,12 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, w, b, residual, options):
-        if kept_for_backward(options[0], residual is not None) == "z":
+        kept_is = kept_for_backward(options[0], residual is not None)
+        if kept_is == "z":
             y, kept = below_autograd(operators.linear_saving, operators.linear_saving_cpu, x, w, b, residual, *options)
         else:
-            y = kept = below_autograd(operators.linear, operators.linear_cpu, x, w, b, residual, *options)
+            y = below_autograd(operators.linear, operators.linear_cpu, x, w, b, residual, *options)
+            kept = y if kept_is == "y" else None  # y is then free to be written to, and to go
         keep_for_backward(ctx, x, w, kept, residual is not None, options)
         return y
 

@@ -2,7 +2,8 @@
 
 Functions  linear, dropout                          explicit names: rng=fusedrop.Philox(seed, stream, step)
 Modules    Linear, Dropout, Dropout1d, Dropout2d    step counted; the seed follows torch.manual_seed unless given
-Models     name_masks, shard_rows, mask_state, load_mask_state
+Models     patch, unpatch, patch_report            fuse a live model in place, and undo it
+           name_masks, shard_rows, mask_state, load_mask_state
 
 The kernels are those of `fusedrop`, and so are the masks: eager, compiled, recomputed or sharded, one name is one mask.
 """
@@ -15,16 +16,21 @@ except ImportError as error:
 from fusedrop.torch.functional import dropout, linear
 from fusedrop.torch.models import load_mask_state, mask_state, name_masks, shard_rows
 from fusedrop.torch.modules import Dropout, Dropout1d, Dropout2d, Linear
+from fusedrop.torch.patching import PatchReport, patch, patch_report, unpatch
 
 __all__ = [
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Linear",
+    "PatchReport",
     "dropout",
     "linear",
     "load_mask_state",
     "mask_state",
     "name_masks",
+    "patch",
+    "patch_report",
     "shard_rows",
+    "unpatch",
 ]

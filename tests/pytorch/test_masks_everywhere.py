@@ -238,3 +238,28 @@ def test_workers_of_a_loader_draw_different_masks():
     first, again = epoch(), epoch()
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert len({tuple(row.flatten().tolist()) for row in first}) == 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_module_called_twice_in_one_graph(seed):
+    """Two calls are two masks, in compiled code with gradients too, whose compiler merges equal subexpressions."""
+
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = ft.Linear(20, 20, dropout=0.5)
+
+        def forward(self, x):
+            return self.layer(x), self.layer(x)
+
+    torch.compiler.reset()
+    twice = ft.name_masks(Twice(), seed)
+    x = batches()[0]
+    torch.manual_seed(5)
+    want = twice(x)
+    compiled = torch.compile(ft.name_masks(twice, seed), backend="inductor", fullgraph=True)
+    torch.manual_seed(5)
+    got = compiled(x)
+    (got[0].sum() + got[1].sum()).backward()
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    assert not torch.equal(got[0], got[1])

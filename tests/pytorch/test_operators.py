@@ -10,6 +10,7 @@ from fusedrop import reference
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import fusedrop.torch as ft  # noqa: E402
 from fusedrop.torch import operators  # noqa: E402
+from fusedrop.torch.naming import Calls  # noqa: E402
 
 NAME = (operators.signed(2**64 - 5), 3, 11, 7, 64, 2, 5)  # seed, stream, step, row0, col0, repeat, period
 RNG = fd.Philox(2**64 - 5, 3, 11, 7, 64, 2, 5)
@@ -60,17 +61,18 @@ def test_opcheck_dropout(shape, scaling):
 def test_opcheck_draw():
     # test_aot_dispatch_dynamic compares two calls' results: they are random numbers.
     utils = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(operators.draw, (torch.zeros((), dtype=torch.int64),), test_utils=utils)
+    torch.library.opcheck(operators.draw, (Calls().handle,), test_utils=utils)
 
 
 def test_draw_takes_torchs_numbers_and_counts():
-    calls = torch.zeros((), dtype=torch.int64)
+    calls = Calls()
     torch.manual_seed(3)
-    first, second = int(operators.draw(calls)), int(operators.draw(calls))
+    first, second = (tuple(map(int, operators.draw(calls.handle))) for _ in range(2))
     torch.manual_seed(3)
-    again = int(operators.draw(calls))
-    assert (first == again, first == second, int(calls)) == (True, False, 3)
-    assert 0 <= first < 2**63
+    again = tuple(map(int, operators.draw(calls.handle)))
+    assert (first[1], second[1], again[1], calls.step) == (0, 1, 2, 3)
+    assert (first[0] == again[0], first[0] == second[0]) == (True, False)
+    assert 0 <= first[0] < 2**63
 
 
 # --- gradients

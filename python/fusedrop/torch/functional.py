@@ -8,6 +8,7 @@ import sys
 import torch
 
 import fusedrop
+from fusedrop import checks
 from fusedrop.torch import operators
 from fusedrop.torch.rules import apply_dropout, apply_linear
 
@@ -52,6 +53,14 @@ def linear(
 
 def linear_over_rows(x, w, b, residual, *options):
     """The operator for x of any rank above 0, in its own terms."""
+    require_dense(x, "x")
+    require_dense(w, "w")
+    if b is not None:
+        require_dense(b, "b")
+    if residual is not None:
+        require_dense(residual, "residual")
+    if w.dim() == 0:
+        raise ValueError("w must be [N, K], a tensor of rank 2; got a scalar")
     if x.dim() == 2:
         return apply_linear(x, w, b, residual, *options)
     rows, lead = as_rows(x, "x"), x.shape[:-1]
@@ -70,6 +79,7 @@ def dropout(x, *, p, rng=None, granularity="element", scaling="inverted"):
 
     Args as in `fusedrop.dropout`. Differentiable any number of times: dx = dropout(dy) under the same name.
     """
+    require_dense(x, "x")
     return apply_dropout(x, p, *name_of(rng, ("p", p)), granularity, scaling)
 
 
@@ -81,6 +91,17 @@ def channel_dropout(x, axis, p, *name):
     mask = apply_dropout(x.new_ones((math.prod(x.shape[:axis]), x.shape[axis])), p, *name, "element", "inverted")
     mask = mask.reshape(*x.shape[: axis + 1], *(1,) * (x.dim() - axis - 1))
     return torch.where(mask != 0, x * mask, torch.zeros_like(mask))  # selected: a dropped NaN is 0
+
+
+def require_tensor(value, name):
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}")
+
+
+def require_dense(value, name):
+    require_tensor(value, name)
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, torch.strided; got {value.layout}")
 
 
 def as_rows(x, name):
@@ -101,6 +122,9 @@ NO_NAME = (0, 0, 0, 0, 0, 1, 0)
 
 def name_of(rng, *rates):
     """The integers of a Philox: seed, stream, step, row0, col0, repeat, period."""
+    for argument, rate in rates:
+        if type(rate) is not float:  # a float's range is the kernel's to check
+            checks.probability(rate, argument)
     if rng is None:
         for argument, rate in rates:
             if rate > 0:

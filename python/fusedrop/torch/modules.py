@@ -74,6 +74,7 @@ class Linear(torch.nn.Linear):
         self._input_dropout = checks.probability(p, "input_dropout")
 
     def forward(self, x, *, residual=None):
+        functional.require_dense(x, "x")
         p, input_p = (self._dropout, self._input_dropout) if self.training else (0.0, 0.0)
         name = functional.NO_NAME
         if p > 0 or input_p > 0:
@@ -117,8 +118,10 @@ class _Dropout(torch.nn.Module):
         self._p = checks.probability(p, "p")
 
     def forward(self, x):
+        functional.require_tensor(x, "x")
         if not self.training:
             return x
+        functional.require_dense(x, "x")
         if self.p == 0:
             self.masks.count()
             return x

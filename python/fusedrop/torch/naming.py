@@ -12,15 +12,110 @@ the number comes again, and tells which step is being repeated.
 from __future__ import annotations
 
 import itertools
+import secrets
+import threading
+import weakref
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, unset_fake_temporarily
 
 import fusedrop
 from fusedrop.torch import operators
 
 _streams = itertools.count()
-STEPS_KEPT = 4096  # calls of one module that may wait for their recomputation
+_programs: dict[int, Calls] = {}  # of exported programs, whose modules may be gone: they count from 0 again
+_lock = threading.Lock()  # two threads in one module: two steps
+_modules: weakref.WeakValueDictionary[int, Calls] = weakref.WeakValueDictionary()
+CALLS_KEPT = 4096  # calls of one module that may wait for their recomputation
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that drew a mask."""
+
+    step: int
+    ambiguous: bool = False  # another call that nobody repeated yet came with the same number of the generator
+    repeated: bool = False
+
+
+class Calls:
+    """The training calls of one module: how many, and which came with which number of torch's generator.
+
+    Compiled code finds it by the number in `handle`: it would recompile where an integer changes, and what it counts
+    itself it counts again where a checkpoint repeats it. It adds to `maskless` alone, which nothing depends on.
+    """
+
+    def __init__(self, step=0, number=None):
+        number = secrets.randbits(62) if number is None else number
+        with torch.inference_mode(False), unset_fake_temporarily():  # usable elsewhere, wherever the module was made
+            self.handle = torch.tensor(number, dtype=torch.int64, device="cpu")
+            self.maskless = torch.zeros((), dtype=torch.int64, device="cpu")
+        self.counted = step
+        self.named_by_step = False
+        self._waiting: OrderedDict[int, Call] = OrderedDict()
+        _modules[number] = self
+
+    @property
+    def step(self):
+        return self.counted + int(self.maskless)
+
+    def restart(self, step, named_by_step):
+        """Counts from `step`, and has no calls to repeat."""
+        with unset_fake_temporarily():
+            self.maskless.zero_()  # in place: compiled code holds it
+        self.counted, self.named_by_step = step, named_by_step
+        self._waiting.clear()
+
+    def take(self):
+        """The generator's next number; the step of this call, or of the one that a backward pass repeats with it."""
+        try:
+            number = torch.empty((), dtype=torch.int64, device="cpu").random_().item()
+        except DataDependentOutputException:  # FakeTensorMode: shapes alone, and nothing is drawn or counted
+            return 0, 0
+        if torch._C._current_graph_task_id() != -1:
+            return number, self._repeated(number)
+        with _lock:
+            step = self.step
+            self.counted += 1
+            earlier = self._waiting.pop(number, None)
+            self._waiting[number] = Call(step, ambiguous=earlier is not None and not earlier.repeated)
+            if len(self._waiting) > CALLS_KEPT:
+                self._waiting.popitem(last=False)
+        return number, step
+
+    def _repeated(self, number):
+        call = self._waiting.get(number)
+        if call is None:
+            raise RuntimeError(
+                "a fusedrop layer was called inside a backward pass, and not as the repetition of an earlier call: "
+                "checkpoint with preserve_rng_state=True (the default), or use fusedrop.torch.linear with rng="
+            )
+        if call.ambiguous and self.named_by_step:
+            raise RuntimeError(
+                "a backward pass repeats one of two calls of a fusedrop layer that found torch's generator in the same "
+                "state, and can't tell which: don't set the generator back between them, or use seed=None"
+            )
+        call.repeated = True
+        return call.step
+
+    def __getstate__(self):
+        return {"step": self.step, "named_by_step": self.named_by_step}
+
+    def __setstate__(self, state):
+        """A copy goes on from the same step, and has no calls to repeat."""
+        self.__init__(state["step"])
+        self.named_by_step = state["named_by_step"]
+
+
+def _draw(handle):
+    number = handle.item()
+    calls = _modules.get(number) or _programs.setdefault(number, Calls(number=number))
+    return tuple(torch.tensor(n, dtype=torch.int64, device="cpu") for n in calls.take())
+
+
+operators.LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
 
 
 class MaskName:
@@ -35,7 +130,7 @@ class MaskName:
     def __init__(self, seed=None, stream=None):
         if stream is None:
             stream = 0 if seed is None else next(_streams)
-        self.calls = torch.zeros((), dtype=torch.int64, device="cpu")
+        self.calls = Calls()
         self.rows = (0, 1)  # this process's part of the batch: index and count, see shard_rows
         self.place(seed, stream, 0)
 
@@ -44,19 +139,13 @@ class MaskName:
         checked = fusedrop.Philox(0 if seed is None else seed, stream, step)
         self.seed = None if seed is None else checked.seed
         self.stream = checked.stream
-        self.step = checked.step
-        self._steps: OrderedDict[int, int] = OrderedDict()
+        self.calls.restart(checked.step, named_by_step=seed is not None)
         self.last = None
 
     @property
     def step(self):
         """Training calls so far: the next call's step."""
-        return int(self.calls)
-
-    @step.setter
-    def step(self, step):
-        # A tensor, for compiled code recompiles where an integer changes; filled in place, for it may be captured.
-        self.calls.fill_(step)
+        return self.calls.step
 
     @property
     def rng(self):
@@ -68,48 +157,28 @@ class MaskName:
 
     def take(self, rows):
         """The operator's integers for a training call on `rows` rows; counts the call, unless it is a recomputation."""
+        compiling = torch.compiler.is_compiling()
+        seed, step = self._take_compiled() if compiling else self._name(*self.calls.take())
         index, _ = self.rows
-        seed, step = self._take_compiled() if torch.compiler.is_compiling() else self._take()
         row0 = index * rows
-        if not torch.compiler.is_compiling():
+        if not compiling:
             self.last = seed, self.stream, step, row0
         return seed, self.stream, step, row0, 0, 1, 0
 
-    def _take(self):
-        ticket = torch.empty((), dtype=torch.int64).random_().item()
-        if torch._C._current_graph_task_id() != -1:
-            step = self._recomputed(ticket)
-        else:
-            step = self.calls.item()
-            self.calls.add_(1)
-            self._steps[ticket] = step
-            if len(self._steps) > STEPS_KEPT:
-                self._steps.popitem(last=False)
-        return (ticket, 0) if self.seed is None else (operators.signed(self.seed), step)
+    def _name(self, number, step):
+        return (number, 0) if self.seed is None else (operators.signed(self.seed), step)
 
     def _take_compiled(self):
-        """The same in operators that a compiler keeps as they are; it saves their results for backward by itself."""
-        step = self.calls.item()
-        ticket = operators.draw(self.calls).item()
-        return (ticket, 0) if self.seed is None else (operators.signed(self.seed), step)
-
-    def _recomputed(self, ticket):
-        """The step of the call that a running backward pass repeats."""
-        if ticket not in self._steps:
-            raise RuntimeError(
-                "a fusedrop layer was called inside a backward pass, and not as the repetition of an earlier call: "
-                "checkpoint with preserve_rng_state=True (the default), or use fusedrop.torch.linear with rng="
-            )
-        return self._steps[ticket]
+        """The same in an operator that compilers keep, and repeat, in a checkpoint, from the same generator state."""
+        number, step = operators.draw(self.calls.handle)
+        return (number.item(), 0) if self.seed is None else (operators.signed(self.seed), step.item())
 
     def count(self):
         """A training call that draws no mask."""
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
-            self.calls.add_(1)
-
-    def __getstate__(self):
-        """A copy goes on from the same step, and has no calls to repeat."""
-        return self.__dict__ | {"_steps": OrderedDict(), "calls": self.calls.clone()}
+        if torch.compiler.is_compiling():
+            self.calls.maskless.add_(1)
+        elif torch._C._current_graph_task_id() == -1:
+            self.calls.counted += 1
 
     def __repr__(self):
         return f"seed={self.seed}, stream={self.stream}"

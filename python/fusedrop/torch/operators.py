@@ -4,7 +4,7 @@
     linear_saving    y, and z if backward needs it (else an empty tensor)
     linear_backward  dx, dw, db of it, the masks drawn again
     dropout          keep ? x * scale : 0, its own gradient
-    draw             a seed from torch's CPU generator; counts a module's training calls
+    draw             a number of torch's CPU generator, and a module's step: naming.py has its kernel
 
 They are pure functions of their arguments (`draw` excepted) and take a mask's name as integers, so that eager code,
 compiled code and a recomputation call one and the same thing. `rules.py` teaches them autograd, autocast and vmap.
@@ -31,7 +31,7 @@ LIBRARY.define(
     f"bool has_residual, {OPTIONS}) -> (Tensor dx, Tensor dw, Tensor db)"
 )
 LIBRARY.define(f"dropout(Tensor x, float p, {NAME}, str granularity, str scaling) -> Tensor")
-LIBRARY.define("draw(Tensor(a!) calls) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+LIBRARY.define("draw(Tensor handle) -> (Tensor number, Tensor step)", tags=(torch.Tag.nondeterministic_seeded,))
 
 KEPT = {"identity": "nothing", "relu": "y", "tanh": "y", "sigmoid": "y", "gelu": "z", "gelu_tanh": "z", "silu": "z"}
 
@@ -108,11 +108,6 @@ def dropout_cpu(x, p, *rest):
     return _core.dropout(x, p, _philox(p, *rest[:NAMED]), *rest[NAMED:])
 
 
-def _draw(calls):
-    calls.add_(1)
-    return torch.empty((), dtype=torch.int64).random_()
-
-
 def _linear_fake(x, w, b, residual, *options):
     if x.dim() != 2 or w.dim() != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"w must be [N, K] to match x [M, K] = {list(x.shape)}; got {list(w.shape)}")
@@ -137,8 +132,14 @@ def _dropout_fake(x, p, *rest):
     return x.new_empty(x.shape)
 
 
-def _draw_fake(calls):
-    return torch.empty((), dtype=torch.int64)
+def _draw_fake(handle):
+    # A module called twice in one graph draws twice with equal arguments. What merges equal calls when a graph is split
+    # into forward and backward spares random operators by a list of torch's own, whatever their tags say.
+    from torch._functorch.compile_utils import rand_ops
+
+    if torch.ops.fusedrop.draw not in rand_ops:
+        rand_ops.append(torch.ops.fusedrop.draw)
+    return handle.new_empty(()), handle.new_empty(())
 
 
 for _name, _kernel, _fake in (
@@ -149,7 +150,6 @@ for _name, _kernel, _fake in (
 ):
     LIBRARY.impl(_name, _kernel, "CPU")
     torch.library.register_fake(f"fusedrop::{_name}", _fake, lib=LIBRARY)
-LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
 torch.library.register_fake("fusedrop::draw", _draw_fake, lib=LIBRARY)
 
 linear = torch.ops.fusedrop.linear.default

@@ -11,12 +11,22 @@ inside the dispatcher: for them `apply_linear` and `apply_dropout` choose the Tr
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 
 from fusedrop.torch import operators
 from fusedrop.torch.operators import LIBRARY, kept_for_backward
 
 TENSORS = 4  # of linear's arguments: x, w, b, residual; of linear_backward's: dy, x, w, kept
-PLAIN = {torch.Tensor, torch.nn.Parameter}
+AUTOCAST = ("cpu", "cuda")
+
+
+def _keys(tensor):
+    return torch._C._dispatch_keys(tensor).raw_repr()
+
+
+with torch.inference_mode():
+    _made_for_inference = torch.empty(0, device="cpu")
+ORDINARY = {_keys(_made_for_inference), _keys(torch.empty(0, device="cpu"))}
 
 
 def under_torch_func():
@@ -24,32 +34,32 @@ def under_torch_func():
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
-def plain(x, w):
+def unwatched(*tensors):
     """Nobody but autograd wants to know of this call: eager code on ordinary CPU tensors.
 
-    Such a call goes around the dispatcher, which costs 10 us, and 60 where the operands have pushed its code out of
-    the caches (784 x 256 weights do).
+    Not ordinary are subclasses, batches of vmap and negated views (t.conj().imag), which the dispatcher must see.
     """
     return (
         not torch.compiler.is_compiling()
-        and type(x) in PLAIN
-        and type(w) in PLAIN
-        and x.is_cpu
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._len_torch_function_stack() == 0
         and torch._C._get_tracing_state() is None
         and not torch._C._are_functorch_transforms_active()
-        and not torch._C._functorch.is_legacy_batchedtensor(x)  # autograd.grad(is_grads_batched=True)
+        and all(t is None or _keys(t) in ORDINARY for t in tensors)
     )
 
 
 def apply_linear(x, w, b, residual, *options):
-    """y, by the rule that fits the place of the call."""
+    """y, by the rule that fits the place of the call.
+
+    An unwatched call goes around the dispatcher, which costs 10 us, and more where the operands have pushed its code
+    out of the caches.
+    """
     device = x.device.type
-    if torch.is_autocast_enabled(device) and not torch.compiler.is_compiling():
+    if device in AUTOCAST and torch.is_autocast_enabled(device) and not torch.compiler.is_compiling():
         with torch.autocast(device, enabled=False):
-            return autocast_linear(apply_linear, torch.get_autocast_dtype(device), x, w, b, residual, options)
-    if plain(x, w):
+            return in_lower_precision(apply_linear, device, x, w, b, residual, *options)
+    if unwatched(x, w, b, residual):
         return linear_rule(x, w, b, residual, *options)
     if under_torch_func():
         return TransformedLinear.apply(x, w, b, residual, options)[0]
@@ -58,14 +68,14 @@ def apply_linear(x, w, b, residual, *options):
 
 def apply_dropout(x, *options):
     """As apply_linear."""
-    if plain(x, x):
+    if unwatched(x):
         return dropout_rule(x, *options)
     return TransformedDropout.apply(x, *options) if under_torch_func() else operators.dropout(x, *options)
 
 
 def below_autograd(operator, kernel, *inputs):
     """The operator without its autograd rule."""
-    if plain(inputs[0], inputs[1] if isinstance(inputs[1], torch.Tensor) else inputs[0]):
+    if unwatched(*(t for t in inputs[:TENSORS] if isinstance(t, torch.Tensor))):
         return kernel(*inputs)
     with torch._C._AutoDispatchBelowAutograd():  # what torch.library.register_autograd uses itself
         return operator(*inputs)
@@ -79,9 +89,8 @@ def linear_gradients(ctx, dy, _dz=None):
     dx = dw = db = None
     if want_dx or want_dw or want_db:
         x, w, kept = ctx.saved_tensors  # once: a checkpoint recomputes at the first access and refuses a second
-        kept = w if kept is None else kept  # not read where nothing is kept
         options = (want_dx, want_dw, want_db, ctx.has_residual, *ctx.options)
-        if plain(dy, w):
+        if unwatched(dy, x, w, kept):
             dx, dw, db = linear_backward_rule(dy, x, w, kept, *options)
         elif under_torch_func():
             dx, dw, db = TransformedLinearBackward.apply(dy, x, w, kept, options)
@@ -102,21 +111,29 @@ def keep_for_backward(ctx, x, w, kept, has_residual, options):
     ctx.set_materialize_grads(False)
 
 
+def refuse_forward_mode(ctx, *_):
+    raise RuntimeError(
+        "fusedrop's linear has no forward-mode derivative (jvp, jacfwd, hessian): use backward (vjp, jacrev), or "
+        "torch.nn.functional.linear and fusedrop.torch.dropout, which have one."
+    )
+
+
 class Linear(torch.autograd.Function):
     """The rule of `linear`: y alone is its output."""
 
     @staticmethod
     def forward(ctx, x, w, b, residual, options):
-        kept_is = kept_for_backward(options[0], residual is not None)
-        if kept_is == "z":
+        needed = kept_for_backward(options[0], residual is not None)
+        if needed == "z":
             y, kept = below_autograd(operators.linear_saving, operators.linear_saving_cpu, x, w, b, residual, *options)
         else:
             y = below_autograd(operators.linear, operators.linear_cpu, x, w, b, residual, *options)
-            kept = y if kept_is == "y" else None  # y is then free to be written to, and to go
+            kept = y if needed == "y" else x  # x: saved anyway, and not looked at; y may then be freed, or changed
         keep_for_backward(ctx, x, w, kept, residual is not None, options)
         return y
 
     backward = staticmethod(linear_gradients)
+    jvp = staticmethod(refuse_forward_mode)
 
 
 class TransformedLinear(torch.autograd.Function):
@@ -137,6 +154,7 @@ class TransformedLinear(torch.autograd.Function):
         ctx.mark_non_differentiable(z)
 
     backward = staticmethod(linear_gradients)
+    jvp = staticmethod(refuse_forward_mode)
 
 
 def refuse_second_derivative(ctx, *_):
@@ -170,7 +188,7 @@ class TransformedLinearBackward(torch.autograd.Function):
     backward = staticmethod(refuse_second_derivative)
 
 
-def dropout_tangent(ctx, dx, *_options):
+def dropout_tangent(ctx, dx, *_):
     return apply_dropout(dx, *ctx.options)
 
 
@@ -193,7 +211,7 @@ class TransformedDropout(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, *options):  # one by one: vmap of jvp does not take them as a tuple
+    def forward(x, *options):  # not one tuple: vmap over jvp would take it for several
         return operators.dropout(x, *options)
 
     @staticmethod
@@ -202,7 +220,7 @@ class TransformedDropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        return apply_dropout(dy, *ctx.options), *(None,) * len(ctx.options)
+        return apply_dropout(dy, *ctx.options), *[None] * len(ctx.options)
 
     jvp = staticmethod(dropout_tangent)
 
@@ -212,31 +230,44 @@ def autograd(operator, kernel, function, tensors):
 
     def rule(*inputs):
         if torch.is_grad_enabled():
+            forward_mode = forward_ad._current_level >= 0  # a tangent doesn't show in requires_grad
             for tensor in inputs[:tensors]:
-                if tensor is not None and tensor.requires_grad:
+                if tensor is not None and (tensor.requires_grad or forward_mode):
                     return function.apply(*inputs[:tensors], inputs[tensors:])
         return below_autograd(operator, kernel, *inputs)
 
     return rule
 
 
-def autocast_linear(call, dtype, x, w, b, residual, options):
-    """Like torch's own linear: the product in the lower precision. A residual stream keeps its own."""
-    cast = [t.to(dtype) if t is not None and t.is_floating_point() else t for t in (x, w, b)]
-    if residual is None or residual.dtype is dtype:
-        return call(*cast, residual, *options)
-    return residual + call(*cast, None, *options)
+def cast_by_autocast(tensor):
+    """float64 stays, as in torch."""
+    return tensor is not None and tensor.is_floating_point() and tensor.dtype is not torch.float64
 
 
-def linear_autocast(device):
-    """The Autocast kernel of `linear` on this device."""
+def in_lower_precision(operator, device, x, w, b, residual, *options):
+    """Like torch's own linear under autocast. A residual stream keeps its own precision."""
+    dtype = torch.get_autocast_dtype(device)
+    x, w, b = (t.to(dtype) if cast_by_autocast(t) else t for t in (x, w, b))
+    if residual is None or residual.dtype is x.dtype:
+        return operator(x, w, b, residual, *options)
+    return residual + operator(x, w, b, None, *options)
+
+
+def linear_autocast(operator, device):
     key = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, f"Autocast{device.upper()}"))
 
-    def rule(x, w, b, residual, *options):
+    def rule(*inputs):
         with torch._C._ExcludeDispatchKeyGuard(key):
-            return autocast_linear(operators.linear, torch.get_autocast_dtype(device), x, w, b, residual, options)
+            return in_lower_precision(operator, device, *inputs)
 
     return rule
+
+
+def select(x, dimension, i):
+    """Example i, or zeros for the shapes of an empty batch."""
+    if x.shape[dimension] == 0:
+        return x.new_zeros((*x.shape[:dimension], *x.shape[dimension + 1 :]))
+    return x.select(dimension, i)
 
 
 def one_by_one(operator):
@@ -244,12 +275,13 @@ def one_by_one(operator):
 
     def rule(info, in_dims, *inputs):
         def example(i):
-            return [x if d is None else x.select(d, i) for x, d in zip(inputs, in_dims, strict=True)]
+            return [x if d is None else select(x, d, i) for x, d in zip(inputs, in_dims, strict=True)]
 
-        results = [operator(*example(i)) for i in range(info.batch_size)]
+        results = [operator(*example(i)) for i in range(max(info.batch_size, 1))]
         if isinstance(results[0], torch.Tensor):
-            return torch.stack(results), 0
-        return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
+            return torch.stack(results)[: info.batch_size], 0
+        stacked = map(torch.stack, zip(*results, strict=True))
+        return tuple(t[: info.batch_size] for t in stacked), (0,) * len(results[0])
 
     return rule
 
@@ -267,5 +299,5 @@ for _name, _rule in (
 ):
     LIBRARY.impl(_name, _rule, "Autograd")
     torch.library.register_vmap(getattr(operators, _name), one_by_one(getattr(operators, _name)), lib=LIBRARY)
-for _device in ("cpu", "cuda"):
-    LIBRARY.impl("linear", linear_autocast(_device), f"Autocast{_device.upper()}")
+for _device in AUTOCAST:
+    LIBRARY.impl("linear", linear_autocast(operators.linear, _device), f"Autocast{_device.upper()}")

@@ -13,7 +13,7 @@ import pytest
 from fusedrop.datasets import DEBIAN_FOLDER
 from matplotlib.image import imread
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
+EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("[0-9]*.py"))
 MAX_LINES = 79
 TIMEOUT_S = 120
 

@@ -12,7 +12,12 @@ def masked_modules(model):
     """{name: module} of every module that draws masks, in the order of model.named_modules()."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-    return {name: m for name, m in model.named_modules() if isinstance(getattr(m, "masks", None), MaskName)}
+    return {name: m for name, m in model.named_modules() if draws_masks(m)}
+
+
+def draws_masks(module):
+    """Whether the module itself names its masks; torch.compile's wrapper has the attributes of what is inside it."""
+    return isinstance(vars(module).get("masks"), MaskName)
 
 
 def name_masks(model, seed, step=0):

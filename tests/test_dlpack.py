@@ -218,3 +218,28 @@ def test_jax_arrays_are_no_destinations():
     with pytest.raises(ValueError, match="out must be writeable; got a read-only array"):
         fd.linear(*operands()[:2], out=out)
     assert not out.any()
+
+
+def test_lazily_negated_tensors_are_refused():
+    """PyTorch would share their memory, whose sign is the other one."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    ones = torch.ones(2, 3)
+    negated = torch.complex(ones, ones).conj().imag
+    with pytest.raises(ValueError, match=r"x must hold its values in memory; got a lazily negated view"):
+        fd.linear(negated, torch.ones(1, 3))
+    assert fd.linear(negated.resolve_neg(), torch.ones(1, 3)).tolist() == [[-3.0], [-3.0]]
+
+
+def test_exchange_functions_and_the_protocol_give_the_same():
+    """Tensors come by C functions where their class offers them; a subclass without them comes by __dlpack__."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+    class Plain(torch.Tensor):
+        __dlpack_c_exchange_api__ = None
+
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        tensors = [torch.from_numpy(layout(a)) for a in operands()]
+        fast = call_all(*tensors)
+        slow = call_all(*(t.as_subclass(Plain) for t in tensors))
+        assert all(torch.equal(a, b) for a, b in zip(fast, slow, strict=True))
+        assert all(type(a) is torch.Tensor for a in fast)

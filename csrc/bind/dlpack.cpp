@@ -73,6 +73,16 @@ py::array view_of(const dlpack::Tensor& t, const py::dtype& dtype, const py::han
   return py::array(dtype, shape, strides, static_cast<char*>(t.data) + t.byte_offset, base);
 }
 
+// PyTorch shares a lazily negated view (t.conj().imag) as the memory below it, without a word about the sign.
+void refuse_negated(const py::handle& value, const char* name) {
+  static PyObject* const method = PyUnicode_InternFromString("is_neg");
+  const py::object negated = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(value.ptr(), method));
+  if (!negated) PyErr_Clear();  // another library
+  if (negated && negated.ptr() == Py_True)
+    throw py::value_error(std::string(name) + " must hold its values in memory; got a lazily negated view: call " +
+                          name + ".resolve_neg()");
+}
+
 // The view by exchange functions, or none: what they cannot share is left to the protocol, which says why.
 py::object exchanged(const py::handle& value, const char* name) {
   const dlpack::ExchangeApi* api = exchange_of(value);
@@ -86,6 +96,7 @@ py::object exchanged(const py::handle& value, const char* name) {
   for (int d = 0; d < view.ndim; ++d) size *= view.shape[d];
   const bool fake = view.data == nullptr && size > 0;  // such as a tensor that only traces
   if (view.device.type != dlpack::kCpu || fake) return {};
+  refuse_negated(value, name);
   return view_of(view, numpy_dtype(view.dtype, value, name), value);
 }
 
@@ -235,6 +246,7 @@ py::object viewed(const py::handle& value, const char* name) {
     return py::reinterpret_borrow<py::object>(value);
   if (py::object view = exchanged(value, name)) return view;
   if (!speaks_dlpack(value)) return py::reinterpret_borrow<py::object>(value);
+  refuse_negated(value, name);
   refuse_other_devices(value, name);
   const py::object capsule = capsule_of(value, name);
   if (PyCapsule_IsValid(capsule.ptr(), dlpack::ManagedVersioned::name) != 0) {

@@ -207,6 +207,14 @@ def test_state_of_another_model_is_refused():
         ft.load_mask_state(torch.nn.Sequential(ft.Dropout(), ft.Dropout()), {"0": {}, "9": {}})
 
 
+@pytest.mark.parametrize("entry", [{"seed": 1}, [1], {"seed": 1, "stream": 0, "step": -1}])
+def test_a_bad_entry_changes_nothing(entry):
+    net = torch.nn.Sequential(ft.Dropout(seed=5), ft.Dropout(seed=5))
+    with pytest.raises((ValueError, TypeError), match=r"state\['1'\] must have|step must be"):
+        ft.load_mask_state(net, {"0": {"seed": 1, "stream": 2, "step": 3}, "1": entry})
+    assert net[0].masks.seed == 5
+
+
 def test_row_shards_are_rows_of_the_global_mask():
     whole = network(7)
     want = whole(batches()[0])

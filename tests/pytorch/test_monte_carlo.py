@@ -204,10 +204,10 @@ def products(monkeypatch, model, x, batch):
 
     def counted(x, w, *rest):
         rows.extend([x.shape[0]] if w.shape[1] == 16 else [])
-        return apply_linear(x, w, *rest)
+        return eager_linear(x, w, *rest)
 
-    apply_linear = functional.apply_linear
-    monkeypatch.setattr(functional, "apply_linear", counted)
+    eager_linear = functional.eager_linear
+    monkeypatch.setattr(functional, "eager_linear", counted)
     ft.mc_dropout(model, x, SAMPLES, batch=batch, progress=False)
     return rows
 

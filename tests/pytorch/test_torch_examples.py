@@ -23,6 +23,10 @@ PRINTED = {
         rf"^epoch  2  train loss \d\.\d+  train accuracy {SHARE}\d  test accuracy {SHARE}\d$"
     ],
     "torch_12_dense_dropout": [rf"^dropout 0\.{n}: test loss \d\.\d+, .* test accuracy {SHARE}$" for n in (5, 0)],
+    "torch_patched_model": [
+        r"^hidden\.0, hidden\.1, hidden\.2: Linear\(64, 256\) \+ ReLU \+ Dropout\(0\.3\)$",
+        r"^patched +last loss",
+    ],
     "torch_transformer_ffn": [rf"^{name}: \d+ ms a step, test accuracy {SHARE}, " for name in ("fused", "torch")],
     "torch_uncertainty": [rf"^right: {SHARE}; surest tenth {SHARE}, last {SHARE}$"],
 }

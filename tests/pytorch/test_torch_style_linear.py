@@ -192,7 +192,7 @@ BAD = [
     ("b", 1.0, TypeError, "b must be a torch.Tensor; got float"),
     ("residual", [1.0], TypeError, "residual must be a torch.Tensor; got list"),
     ("x", torch.tensor(1.0), ValueError, "x must be [..., K], a tensor of rank 1 or more; got a scalar"),
-    ("w", torch.tensor(1.0), ValueError, "w must be [N, K], a tensor of rank 2; got a scalar"),
+    ("w", torch.tensor(1.0), ValueError, "w must be [N, K] = [*, 5] to match x [4, 5]; got []"),
     ("w", torch.ones(N, K + 1), ValueError, "w must be [N, K] = [*, 5] to match x [4, 5]; got [3, 6]"),
     ("w", torch.ones(K), ValueError, "w must be [N, K] = [*, 5] to match x [4, 5]; got [5]"),
     ("b", torch.ones(N + 1), ValueError, "b must be [N] = [3] to match w [3, 5]; got [4]"),

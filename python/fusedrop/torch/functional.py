@@ -10,7 +10,8 @@ import torch
 import fusedrop
 from fusedrop import checks
 from fusedrop.torch import operators
-from fusedrop.torch.rules import apply_dropout, apply_linear
+from fusedrop.torch.eager import unwatched
+from fusedrop.torch.rules import apply_dropout, apply_linear, eager_linear
 
 
 def linear(
@@ -53,14 +54,10 @@ def linear(
 
 def linear_over_rows(x, w, b, residual, *options):
     """The operator for x of any rank above 0, in its own terms."""
-    require_dense(x, "x")
-    require_dense(w, "w")
-    if b is not None:
-        require_dense(b, "b")
-    if residual is not None:
-        require_dense(residual, "residual")
-    if w.dim() == 0:
-        raise ValueError("w must be [N, K], a tensor of rank 2; got a scalar")
+    eager = unwatched(x, w, b, residual)
+    if eager and x.dim() == 2:
+        return eager_linear(x, w, b, residual, options)
+    check_operands(x, w, b, residual)
     if x.dim() == 2:
         return apply_linear(x, w, b, residual, *options)
     rows, lead = as_rows(x, "x"), x.shape[:-1]
@@ -68,10 +65,18 @@ def linear_over_rows(x, w, b, residual, *options):
         raise ValueError(f"residual must be {[*lead, w.shape[0]]} to match y; got {list(residual.shape)}")
     residual = None if residual is None else as_rows(residual, "residual")
     kept = operators.kept_for_backward(options[0], residual is not None)
-    y = apply_linear(rows, w, b, residual, *options)
+    y = eager_linear(rows, w, b, residual, options) if eager else apply_linear(rows, w, b, residual, *options)
     if kept == "y":  # a view, so that autograd notices when it is written to before backward
         return y.reshape(*lead, y.shape[-1])
     return torch.ops.aten._unsafe_view(y, (*lead, y.shape[-1]))  # none, as torch's own: FSDP2 warns of views
+
+
+def check_operands(x, w, b, residual):
+    for value, name in ((x, "x"), (w, "w"), (b, "b"), (residual, "residual")):
+        if value is not None or name in ("x", "w"):
+            require_dense(value, name)
+    if w.dim() == 0:
+        raise ValueError("w must be [N, K], a tensor of rank 2; got a scalar")
 
 
 def dropout(x, *, p, rng=None, granularity="element", scaling="inverted"):

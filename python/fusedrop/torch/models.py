@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+import fusedrop
 from fusedrop import checks
 from fusedrop.torch.naming import MaskName
 
@@ -72,8 +73,17 @@ def load_mask_state(model, state):
         ValueError: naming the modules that one side has and the other lacks.
     """
     modules = masked_modules(model)
-    if modules.keys() != state.keys():
-        missing, unknown = sorted(modules.keys() - state.keys()), sorted(state.keys() - modules.keys())
+    if not isinstance(state, dict) or modules.keys() != state.keys():
+        names = state.keys() if isinstance(state, dict) else ()
+        missing, unknown = sorted(modules.keys() - names), sorted(names - modules.keys())
         raise ValueError(f"state must name the model's fusedrop modules; it lacks {missing} and has besides {unknown}")
+    for name, entry in state.items():  # all of them, before anything changes
+        check_entry(name, entry)
     for name, module in modules.items():
         module.masks.place(**state[name])
+
+
+def check_entry(name, entry):
+    if not isinstance(entry, dict) or entry.keys() != {"seed", "stream", "step"}:
+        raise ValueError(f"state[{name!r}] must have seed, stream and step; got {entry!r}")
+    fusedrop.Philox(0 if entry["seed"] is None else entry["seed"], entry["stream"], entry["step"])

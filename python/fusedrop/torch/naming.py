@@ -12,6 +12,7 @@ the number comes again, and tells which step is being repeated.
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 import threading
 import weakref
@@ -27,7 +28,9 @@ from fusedrop.torch import operators
 _streams = itertools.count()
 _programs: dict[int, Calls] = {}  # of exported programs, whose modules may be gone: they count from 0 again
 _lock = threading.Lock()  # two threads in one module: two steps
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _modules: weakref.WeakValueDictionary[int, Calls] = weakref.WeakValueDictionary()
+HIGHEST = 2**63 - 1
 CALLS_KEPT = 4096  # calls of one module that may wait for their recomputation
 
 
@@ -71,7 +74,7 @@ class Calls:
     def take(self):
         """The generator's next number; the step of this call, or of the one that a backward pass repeats with it."""
         try:
-            number = torch.empty((), dtype=torch.int64, device="cpu").random_().item()
+            number = torch.randint(HIGHEST, (), dtype=torch.int64, device="cpu").item()
         except DataDependentOutputException:  # FakeTensorMode: shapes alone, and nothing is drawn or counted
             return 0, 0
         if torch._C._current_graph_task_id() != -1:

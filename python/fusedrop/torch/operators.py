@@ -59,7 +59,7 @@ def _philox(p, seed, stream, step, row0, col0, repeat, period):
 def _linear_forward(save, x, w, b, residual, activation, p, *rest):
     before, input_p, granularity = rest[NAMED:]
     # Of no shape in particular where x and w do not match: the kernel refuses those first.
-    y = x.new_empty((x.shape[0], w.shape[0]))
+    y = x.new_empty((x.shape[0], w.shape[0] if w.dim() else 0))
     rng = _philox(p + input_p, *rest[:NAMED])
     return _core.linear_forward(x, w, b, activation, p, rng, before, input_p, residual, granularity, None, y, save)
 
@@ -73,35 +73,21 @@ def linear_saving_cpu(*inputs):
     return y, saved.kept if saved.kind == "z" else y.new_empty(0)
 
 
-def linear_backward_cpu(dy, x, w, kept, want_dx, want_dw, want_db, has_residual, activation, p, *rest):
+def gradients_cpu(dy, x, w, kept, want_dx, want_dw, want_db, has_residual, activation, p, *rest):
+    """dx, dw, db; None for what nobody wants."""
     before, input_p, granularity = rest[NAMED:]
-    saved = _core.restore_saved(
-        x,
-        w,
-        kept,
-        want_db,
-        activation,
-        p,
-        _philox(p + input_p, *rest[:NAMED]),
-        before,
-        input_p,
-        has_residual,
-        granularity,
-    )
-    gradients = _gradients(x, w, want_dx, want_dw, want_db)
-    wanted = (want_dx, want_dw, want_db)
-    arrays = (g if want else False for g, want in zip(gradients, wanted, strict=True))
-    _core.linear_backward(dy, saved, *arrays)
-    return gradients
+    rng = _philox(p + input_p, *rest[:NAMED])
+    saved = _core.restore_saved(x, w, kept, want_db, activation, p, rng, before, input_p, has_residual, granularity)
+    dx = x.new_empty(x.shape) if want_dx else None
+    dw = w.new_empty(w.shape) if want_dw else None
+    db = w.new_empty(w.shape[0]) if want_db else None
+    _core.linear_backward(dy, saved, *(False if g is None else g for g in (dx, dw, db)))
+    return dx, dw, db
 
 
-def _gradients(x, w, want_dx, want_dw, want_db):
-    """Contiguous tensors for dx, dw and db; empty ones for what nobody wants."""
-    return (
-        x.new_empty(x.shape if want_dx else 0),
-        w.new_empty(w.shape if want_dw else 0),
-        w.new_empty(w.shape[0] if want_db else 0),
-    )
+def linear_backward_cpu(dy, x, w, *rest):
+    """gradients_cpu as an operator's outputs, which cannot be None."""
+    return tuple(x.new_empty(0) if g is None else g for g in gradients_cpu(dy, x, w, *rest))
 
 
 def dropout_cpu(x, p, *rest):
@@ -124,8 +110,17 @@ def _linear_saving_fake(x, w, b, residual, activation, *options):
     return y, y.new_empty(y.shape if kept_for_backward(activation, residual is not None) == "z" else 0)
 
 
+def _gradients_fake(x, w, want_dx, want_dw, want_db):
+    """Contiguous tensors for dx, dw and db; empty ones for what nobody wants."""
+    return (
+        x.new_empty(x.shape if want_dx else 0),
+        w.new_empty(w.shape if want_dw else 0),
+        w.new_empty(w.shape[0] if want_db else 0),
+    )
+
+
 def _linear_backward_fake(dy, x, w, kept, *rest):
-    return _gradients(x, w, *rest[:3])
+    return _gradients_fake(x, w, *rest[:3])
 
 
 def _dropout_fake(x, p, *rest):

@@ -3,30 +3,22 @@
 The backward pass draws the masks again: nothing random is saved. `linear` has a first derivative only, and says so;
 `dropout` is linear in x, so it has all of them.
 
-A rule comes in two forms. The dispatcher's, for eager and compiled code, does without setup_context, which costs 20 us
-a call (torch 2.13). torch.func's transforms (grad, vjp, vmap ...) need it, and refuse to meet any autograd.Function
-inside the dispatcher: for them `apply_linear` and `apply_dropout` choose the Transformed form before.
+A rule comes in three forms, of which `apply_linear` and `apply_dropout` choose one. The dispatcher's serves compiled
+code and does without setup_context, which costs 20 us a call (torch 2.13). torch.func's transforms (grad, vmap ...)
+need it, and refuse to meet any autograd.Function inside the dispatcher: they have the Transformed form. Plain eager
+calls go around the dispatcher (eager.py).
 """
 
 from __future__ import annotations
 
 import torch
-from torch.autograd import forward_ad
 
 from fusedrop.torch import operators
+from fusedrop.torch.eager import unwatched, wants_graph
 from fusedrop.torch.operators import LIBRARY, kept_for_backward
 
 TENSORS = 4  # of linear's arguments: x, w, b, residual; of linear_backward's: dy, x, w, kept
 AUTOCAST = ("cpu", "cuda")
-
-
-def _keys(tensor):
-    return torch._C._dispatch_keys(tensor).raw_repr()
-
-
-with torch.inference_mode():
-    _made_for_inference = torch.empty(0, device="cpu")
-ORDINARY = {_keys(_made_for_inference), _keys(torch.empty(0, device="cpu"))}
 
 
 def under_torch_func():
@@ -34,51 +26,51 @@ def under_torch_func():
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
-def unwatched(*tensors):
-    """Nobody but autograd wants to know of this call: eager code on ordinary CPU tensors.
-
-    Not ordinary are subclasses, batches of vmap and negated views (t.conj().imag), which the dispatcher must see.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._len_torch_function_stack() == 0
-        and torch._C._get_tracing_state() is None
-        and not torch._C._are_functorch_transforms_active()
-        and all(t is None or _keys(t) in ORDINARY for t in tensors)
-    )
-
-
 def apply_linear(x, w, b, residual, *options):
-    """y, by the rule that fits the place of the call.
-
-    An unwatched call goes around the dispatcher, which costs 10 us, and more where the operands have pushed its code
-    out of the caches.
-    """
-    device = x.device.type
-    if device in AUTOCAST and torch.is_autocast_enabled(device) and not torch.compiler.is_compiling():
-        with torch.autocast(device, enabled=False):
-            return in_lower_precision(apply_linear, device, x, w, b, residual, *options)
+    """y, by the rule that fits the place of the call."""
     if unwatched(x, w, b, residual):
-        return linear_rule(x, w, b, residual, *options)
-    if under_torch_func():
+        return eager_linear(x, w, b, residual, options)
+    if not under_torch_func():
+        return operators.linear(x, w, b, residual, *options)
+    device = x.device.type
+    if device not in AUTOCAST or not torch.is_autocast_enabled(device):
         return TransformedLinear.apply(x, w, b, residual, options)[0]
-    return operators.linear(x, w, b, residual, *options)
+    with torch.autocast(device, enabled=False):
+        return in_lower_precision(apply_linear, device, x, w, b, residual, *options)
 
 
 def apply_dropout(x, *options):
     """As apply_linear."""
     if unwatched(x):
-        return dropout_rule(x, *options)
+        return eager_dropout(x, options)
     return TransformedDropout.apply(x, *options) if under_torch_func() else operators.dropout(x, *options)
 
 
-def below_autograd(operator, kernel, *inputs):
+def eager_linear(x, w, b, residual, options):
+    """apply_linear for a call that is known to be unwatched."""
+    if wants_graph(x, w, b, residual):
+        return apply_eagerly(EagerLinear, x, w, b, residual, options)
+    return operators.linear_cpu(x, w, b, residual, *options)
+
+
+def eager_dropout(x, options):
+    """apply_dropout, likewise."""
+    return apply_eagerly(EagerDropout, x, options) if wants_graph(x) else operators.dropout_cpu(x, *options)
+
+
+def apply_eagerly(function, *inputs):
+    """function.apply without torch.autograd.Function's look at torch.func, which an unwatched call is not under."""
+    return super(torch.autograd.Function, function).apply(*inputs)
+
+
+def below_autograd(operator):
     """The operator without its autograd rule."""
-    if unwatched(*(t for t in inputs[:TENSORS] if isinstance(t, torch.Tensor))):
-        return kernel(*inputs)
-    with torch._C._AutoDispatchBelowAutograd():  # what torch.library.register_autograd uses itself
-        return operator(*inputs)
+
+    def call(*inputs):
+        with torch._C._AutoDispatchBelowAutograd():  # what torch.library.register_autograd uses itself
+            return operator(*inputs)
+
+    return call
 
 
 def linear_gradients(ctx, dy, _dz=None):
@@ -89,13 +81,14 @@ def linear_gradients(ctx, dy, _dz=None):
     dx = dw = db = None
     if want_dx or want_dw or want_db:
         x, w, kept = ctx.saved_tensors  # once: a checkpoint recomputes at the first access and refuses a second
-        options = (want_dx, want_dw, want_db, ctx.has_residual, *ctx.options)
-        if unwatched(dy, x, w, kept):
-            dx, dw, db = linear_backward_rule(dy, x, w, kept, *options)
+        wanted = want_dx, want_dw, want_db
+        options = (ctx.has_residual, *ctx.options)
+        if not torch.is_grad_enabled() and unwatched(dy, x, w, kept):
+            dx, dw, db = operators.gradients_cpu(dy, x, w, kept, *wanted, *options)
         elif under_torch_func():
-            dx, dw, db = TransformedLinearBackward.apply(dy, x, w, kept, options)
+            dx, dw, db = TransformedLinearBackward.apply(dy, x, w, kept, (*wanted, *options))
         else:
-            dx, dw, db = operators.linear_backward(dy, x, w, kept, *options)
+            dx, dw, db = operators.linear_backward(dy, x, w, kept, *wanted, *options)
     return (
         dx if want_dx else None,
         dw if want_dw else None,
@@ -118,19 +111,35 @@ def refuse_forward_mode(ctx, *_):
     )
 
 
+def linear_and_keep(ctx, linear, linear_saving, x, w, b, residual, options):
+    """y, by one of two functions; ctx has what backward needs."""
+    needed = kept_for_backward(options[0], residual is not None)
+    if needed == "z":
+        y, kept = linear_saving(x, w, b, residual, *options)
+    else:
+        y = linear(x, w, b, residual, *options)
+        kept = y if needed == "y" else x  # x: saved anyway, and not looked at; y may then be freed, or changed
+    keep_for_backward(ctx, x, w, kept, residual is not None, options)
+    return y
+
+
 class Linear(torch.autograd.Function):
     """The rule of `linear`: y alone is its output."""
 
     @staticmethod
-    def forward(ctx, x, w, b, residual, options):
-        needed = kept_for_backward(options[0], residual is not None)
-        if needed == "z":
-            y, kept = below_autograd(operators.linear_saving, operators.linear_saving_cpu, x, w, b, residual, *options)
-        else:
-            y = below_autograd(operators.linear, operators.linear_cpu, x, w, b, residual, *options)
-            kept = y if needed == "y" else x  # x: saved anyway, and not looked at; y may then be freed, or changed
-        keep_for_backward(ctx, x, w, kept, residual is not None, options)
-        return y
+    def forward(ctx, *inputs):
+        return linear_and_keep(ctx, linear_below, linear_saving_below, *inputs)
+
+    backward = staticmethod(linear_gradients)
+    jvp = staticmethod(refuse_forward_mode)
+
+
+class EagerLinear(torch.autograd.Function):
+    """The same around the dispatcher, for unwatched calls."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        return linear_and_keep(ctx, operators.linear_cpu, operators.linear_saving_cpu, *inputs)
 
     backward = staticmethod(linear_gradients)
     jvp = staticmethod(refuse_forward_mode)
@@ -169,7 +178,7 @@ class LinearBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, dy, x, w, kept, options):
-        return below_autograd(operators.linear_backward, operators.linear_backward_cpu, dy, x, w, kept, *options)
+        return linear_backward_below(dy, x, w, kept, *options)
 
     backward = staticmethod(refuse_second_derivative)
 
@@ -192,19 +201,28 @@ def dropout_tangent(ctx, dx, *_):
     return apply_dropout(dx, *ctx.options)
 
 
-class Dropout(torch.autograd.Function):
+class EagerDropout(torch.autograd.Function):
     """dx = dropout(dy) under the same name; differentiable in turn."""
 
     @staticmethod
     def forward(ctx, x, options):
         ctx.options = options
-        return below_autograd(operators.dropout, operators.dropout_cpu, x, *options)
+        return operators.dropout_cpu(x, *options)
 
     @staticmethod
     def backward(ctx, dy):
         return apply_dropout(dy, *ctx.options), None
 
     jvp = staticmethod(dropout_tangent)
+
+
+class Dropout(EagerDropout):
+    """The rule of `dropout`."""
+
+    @staticmethod
+    def forward(ctx, x, options):
+        ctx.options = options
+        return dropout_below(x, *options)
 
 
 class TransformedDropout(torch.autograd.Function):
@@ -225,16 +243,14 @@ class TransformedDropout(torch.autograd.Function):
     jvp = staticmethod(dropout_tangent)
 
 
-def autograd(operator, kernel, function, tensors):
-    """An operator's Autograd kernel: a node of the graph where one is wanted."""
+def autograd(function, below, tensors, eager=None):
+    """An operator's Autograd kernel: a node of the graph where one is wanted. `eager` takes unwatched calls."""
 
     def rule(*inputs):
-        if torch.is_grad_enabled():
-            forward_mode = forward_ad._current_level >= 0  # a tangent doesn't show in requires_grad
-            for tensor in inputs[:tensors]:
-                if tensor is not None and (tensor.requires_grad or forward_mode):
-                    return function.apply(*inputs[:tensors], inputs[tensors:])
-        return below_autograd(operator, kernel, *inputs)
+        operands, options = inputs[:tensors], inputs[tensors:]
+        if eager is not None and unwatched(*operands):
+            return eager(*operands, options)
+        return function.apply(*operands, options) if wants_graph(*operands) else below(*inputs)
 
     return rule
 
@@ -286,16 +302,14 @@ def one_by_one(operator):
     return rule
 
 
-linear_rule = autograd(operators.linear, operators.linear_cpu, Linear, TENSORS)
-linear_saving_rule = autograd(operators.linear_saving, operators.linear_saving_cpu, TransformedLinear, TENSORS)
-linear_backward_rule = autograd(operators.linear_backward, operators.linear_backward_cpu, LinearBackward, TENSORS)
-dropout_rule = autograd(operators.dropout, operators.dropout_cpu, Dropout, 1)
+linear_below, linear_saving_below = below_autograd(operators.linear), below_autograd(operators.linear_saving)
+linear_backward_below, dropout_below = below_autograd(operators.linear_backward), below_autograd(operators.dropout)
 
 for _name, _rule in (
-    ("linear", linear_rule),
-    ("linear_saving", linear_saving_rule),
-    ("linear_backward", linear_backward_rule),
-    ("dropout", dropout_rule),
+    ("linear", autograd(Linear, linear_below, TENSORS, eager_linear)),
+    ("linear_saving", autograd(TransformedLinear, linear_saving_below, TENSORS)),
+    ("linear_backward", autograd(LinearBackward, linear_backward_below, TENSORS)),
+    ("dropout", autograd(Dropout, dropout_below, 1, eager_dropout)),
 ):
     LIBRARY.impl(_name, _rule, "Autograd")
     torch.library.register_vmap(getattr(operators, _name), one_by_one(getattr(operators, _name)), lib=LIBRARY)

@@ -275,14 +275,14 @@ MUTANTS = [
     ),
     Mutant(
         "PyTorch: autocast lowers the residual stream",
-        "python/fusedrop/torch/rules.py",
-        "    return residual + call(*cast, None, *options)",
-        "    return call(*cast, residual.to(dtype), *options)",
+        "python/fusedrop/torch/derivatives.py",
+        "    return residual + operator(x, w, b, None, *options)",
+        "    return operator(x, w, b, residual.to(dtype), *options)",
         PYTORCH,
     ),
     Mutant(
         "PyTorch: a dropout's gradient draws another mask",
-        "python/fusedrop/torch/rules.py",
+        "python/fusedrop/torch/derivatives.py",
         "return apply_dropout(dy, *ctx.options), None",
         "return apply_dropout(dy, *ctx.options[:3], ctx.options[3] + 1, *ctx.options[4:]), None",
         PYTORCH,

@@ -10,8 +10,8 @@ import torch
 import fusedrop
 from fusedrop import checks
 from fusedrop.torch import operators
+from fusedrop.torch.derivatives import apply_dropout, apply_linear, eager_linear
 from fusedrop.torch.eager import unwatched
-from fusedrop.torch.rules import apply_dropout, apply_linear, eager_linear
 
 
 def linear(

@@ -8,8 +8,8 @@ import torch
 
 from fusedrop import checks
 from fusedrop.torch import functional, operators
+from fusedrop.torch.derivatives import apply_dropout
 from fusedrop.torch.naming import MaskName
-from fusedrop.torch.rules import apply_dropout
 
 
 class Linear(torch.nn.Linear):

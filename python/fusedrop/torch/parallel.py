@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from fusedrop.torch import functional
-from fusedrop.torch.rules import apply_dropout
+from fusedrop.torch.derivatives import apply_dropout
 
 INPUT_STREAM = 1 << 31  # flipped in `stream` for the mask of a layer's input, docs/mask-contract.md
 ACTIVATIONS = {

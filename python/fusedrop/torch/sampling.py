@@ -15,11 +15,11 @@ import torch
 
 import fusedrop
 from fusedrop.torch import functional, operators
+from fusedrop.torch.derivatives import apply_dropout
 from fusedrop.torch.fused_modules import FusedLinear
 from fusedrop.torch.models import draws_masks, masked_modules
 from fusedrop.torch.modules import Linear
 from fusedrop.torch.naming import MaskName
-from fusedrop.torch.rules import apply_dropout
 
 TORCH_DROPOUTS = (  # what drops in training mode, and does nothing else there
     torch.nn.Dropout,

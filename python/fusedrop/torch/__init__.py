@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise ImportError("fusedrop.torch needs PyTorch, which is not installed: pip install torch") from error
 
-from fusedrop.torch import rules as _rules  # registers them
+from fusedrop.torch import rules as _rules  # noqa: F401  registers them
 from fusedrop.torch.functional import dropout, linear
 from fusedrop.torch.models import load_mask_state, mask_state, name_masks, shard_rows
 from fusedrop.torch.modules import Dropout, Dropout1d, Dropout2d, Linear

@@ -3,10 +3,10 @@
 The backward pass draws the masks again: nothing random is saved. `linear` has a first derivative only, and says so;
 `dropout` is linear in x, so it has all of them.
 
-An autograd.Function comes in three forms, of which `apply_linear` and `apply_dropout` choose one. The dispatcher's serves
-compiled code and does without setup_context, which costs 20 us a call (torch 2.13). torch.func's transforms (grad, vmap
-...) need it, and refuse to meet any autograd.Function inside the dispatcher: they have the Transformed form. Plain eager
-calls go around the dispatcher (eager.py).
+An autograd.Function comes in three forms, of which `apply_linear` and `apply_dropout` choose one. The dispatcher's
+serves compiled code and does without setup_context, which costs 20 us a call (torch 2.13). torch.func's transforms
+(grad, vmap ...) need it, and refuse to meet any autograd.Function inside the dispatcher: they have the Transformed
+form. Plain eager calls go around the dispatcher (eager.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What PyTorch's dispatcher needs to know of the operators: autograd, autocast, vmap. Importing this module tells it."""
+"""What PyTorch's dispatcher must know of the operators: autograd, autocast, vmap. Importing this module tells it."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def overhead() -> dict[str, float]:
     x, w, b = torch.randn(8, 16), torch.randn(8, 16), torch.randn(8)
     trained = [t.clone().requires_grad_() for t in (w, b)]
     arrays, rng = [t.numpy() for t in (x, w, b)], fd.Philox(7)
-    options = ("relu", 0.5, 7, 0, 0, 0, 0, 1, 0, False, 0.0, "element")
+    options = ("relu", 0.5, 7, 0, 0, 0, 0, 1, 0, None, False, 0.0, "element")
     layer = ft.Linear(16, 8, activation="relu", dropout=0.5, seed=0)
     dy = torch.ones(8, 8)
     saved = fd.linear_forward(*arrays, activation="relu", p=0.5, rng=rng)[1]

@@ -78,15 +78,16 @@ def test_eager_repeats(seed):
     assert not torch.equal(first(batches()[0]), first(batches()[0]))  # a new mask each step
 
 
+@pytest.mark.parametrize("fullgraph", [True, False], ids=["fullgraph", "default"])
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_compiled_draws_eagers_masks_without_compiling_again(seed, backend):
+def test_compiled_draws_eagers_masks_without_compiling_again(seed, backend, fullgraph):
     torch.compiler.reset()
     eager, compiled = network(seed), network(seed)
     counter = CompileCounterWithBackend(backend)
-    call = torch.compile(compiled, backend=counter, fullgraph=True)
+    call = torch.compile(compiled, backend=counter, fullgraph=fullgraph)
     want, got = run(eager, eager), run(call, compiled)
-    assert counter.frame_count == 1
+    assert counter.frame_count == 1  # one graph, whole, for all steps
     assert compiled[0].masks.step == STEPS
     for (y, *gradients), (y_compiled, *gradients_compiled) in zip(want, got, strict=True):
         assert torch.equal(y, y_compiled)  # the kernels are the same, and do nearly all of the arithmetic

@@ -12,7 +12,7 @@ import fusedrop.torch as ft  # noqa: E402
 from fusedrop.torch import operators  # noqa: E402
 from fusedrop.torch.naming import Calls  # noqa: E402
 
-NAME = (operators.signed(2**64 - 5), 3, 11, 7, 64, 2, 5)  # seed, stream, step, row0, col0, repeat, period
+NAME = (operators.signed(2**64 - 5), 3, 11, 7, 64, 2, 5, None)  # seed, stream, step, row0, col0, repeat, period, drawn
 RNG = fd.Philox(2**64 - 5, 3, 11, 7, 64, 2, 5)
 M, K, N = 6, 5, 9
 
@@ -61,18 +61,32 @@ def test_opcheck_dropout(shape, scaling):
 def test_opcheck_draw():
     # test_aot_dispatch_dynamic compares two calls' results: they are random numbers.
     utils = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(operators.draw, (Calls().handle,), test_utils=utils)
+    torch.library.opcheck(operators.draw, (Calls().handle, None), test_utils=utils)
 
 
 def test_draw_takes_torchs_numbers_and_counts():
     calls = Calls()
     torch.manual_seed(3)
-    first, second = (tuple(map(int, operators.draw(calls.handle))) for _ in range(2))
+    first, second = (operators.draw(calls.handle, None).tolist() for _ in range(2))
+    seeded = operators.draw(calls.handle, -5).tolist()
     torch.manual_seed(3)
-    again = tuple(map(int, operators.draw(calls.handle)))
-    assert (first[1], second[1], again[1], calls.step) == (0, 1, 2, 3)
+    again = operators.draw(calls.handle, None).tolist()
+    assert (first[1], second[1], again[1], seeded, calls.step) == (0, 0, 0, [-5, 2], 4)
     assert (first[0] == again[0], first[0] == second[0]) == (True, False)
     assert 0 <= first[0] < 2**63
+
+
+def test_a_drawn_name_stands_for_seed_and_step():
+    x, w, b, _ = operands("float32", grad=True)
+    want = operators.linear(x, w, b, None, *options())
+    _, stream, _, *rest, _ = NAME
+    drawn = torch.tensor([NAME[0], NAME[2]])
+    name = (0, stream, 0, *rest, drawn)
+    got = operators.linear(x, w, b, None, "gelu", 0.4, *name, False, 0.3, "element")
+    gradients = [torch.autograd.grad(y.sum(), (x, w, b)) for y in (want, got)]
+    assert torch.equal(got, want)
+    assert all(map(torch.equal, *gradients))
+    torch.library.opcheck(operators.linear, (x, w, b, None, "gelu", 0.4, *name, False, 0.3, "element"))
 
 
 # --- gradients

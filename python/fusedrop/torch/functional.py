@@ -122,11 +122,11 @@ def is_dtensor(x):
     return tensor is not None and isinstance(x, tensor.DTensor)
 
 
-NO_NAME = (0, 0, 0, 0, 0, 1, 0)
+NO_NAME = (0, 0, 0, 0, 0, 1, 0, None)
 
 
 def name_of(rng, *rates):
-    """The integers of a Philox: seed, stream, step, row0, col0, repeat, period."""
+    """A Philox as the operators take it: seed, stream, step, row0, col0, repeat, period, and nothing drawn."""
     for argument, rate in rates:
         if type(rate) is not float:  # a float's range is the kernel's to check
             checks.probability(rate, argument)
@@ -138,4 +138,4 @@ def name_of(rng, *rates):
     if not isinstance(rng, fusedrop.Philox):
         raise TypeError(f"rng must be a fusedrop.Philox or None; got {type(rng).__name__}")
     seed = operators.signed(rng.seed)
-    return seed, rng.stream, rng.step, rng.row0, rng.col0, rng.repeat, rng.period or 0
+    return seed, rng.stream, rng.step, rng.row0, rng.col0, rng.repeat, rng.period or 0, None

@@ -80,7 +80,7 @@ class Calls:
         if torch._C._current_graph_task_id() != -1:
             return number, self._repeated(number)
         with _lock:
-            step = self.step
+            step = self.step if self.named_by_step else self.counted  # a name without the step needs no exact one
             self.counted += 1
             earlier = self._waiting.pop(number, None)
             self._waiting[number] = Call(step, ambiguous=earlier is not None and not earlier.repeated)
@@ -112,10 +112,11 @@ class Calls:
         self.named_by_step = state["named_by_step"]
 
 
-def _draw(handle):
-    number = handle.item()
-    calls = _modules.get(number) or _programs.setdefault(number, Calls(number=number))
-    return tuple(torch.tensor(n, dtype=torch.int64, device="cpu") for n in calls.take())
+def _draw(handle, seed):
+    key = handle.item()
+    calls = _modules.get(key) or _programs.setdefault(key, Calls(number=key))
+    number, step = calls.take()
+    return torch.tensor((number, 0) if seed is None else (seed, step), dtype=torch.int64, device="cpu")
 
 
 operators.LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
@@ -159,22 +160,16 @@ class MaskName:
         return fusedrop.Philox(operators.unsigned(seed), stream, step, row0)
 
     def take(self, rows):
-        """The operator's integers for a training call on `rows` rows; counts the call, unless it is a recomputation."""
-        compiling = torch.compiler.is_compiling()
-        seed, step = self._take_compiled() if compiling else self._name(*self.calls.take())
-        index, _ = self.rows
-        row0 = index * rows
-        if not compiling:
-            self.last = seed, self.stream, step, row0
-        return seed, self.stream, step, row0, 0, 1, 0
-
-    def _name(self, number, step):
-        return (number, 0) if self.seed is None else (operators.signed(self.seed), step)
-
-    def _take_compiled(self):
-        """The same in an operator that compilers keep, and repeat, in a checkpoint, from the same generator state."""
-        number, step = operators.draw(self.calls.handle)
-        return (number.item(), 0) if self.seed is None else (operators.signed(self.seed), step.item())
+        """The operator's name for a training call on `rows` rows; counts the call, unless it is a recomputation."""
+        seed = None if self.seed is None else operators.signed(self.seed)
+        row0 = self.rows[0] * rows
+        if torch.compiler.is_compiling():
+            # An operator that compilers keep, and repeat, in a checkpoint, from the same state of the generator.
+            return 0, self.stream, 0, row0, 0, 1, 0, operators.draw(self.calls.handle, seed)
+        number, step = self.calls.take()
+        seed, step = (number, 0) if seed is None else (seed, step)
+        self.last = seed, self.stream, step, row0
+        return seed, self.stream, step, row0, 0, 1, 0, None
 
     def count(self):
         """A training call that draws no mask."""

@@ -4,7 +4,7 @@
     linear_saving    y, and z if backward needs it (else an empty tensor)
     linear_backward  dx, dw, db of it, the masks drawn again
     dropout          keep ? x * scale : 0, its own gradient
-    draw             a number of torch's CPU generator, and a module's step: naming.py has its kernel
+    draw             (seed, step) of a module's training call, as a tensor: naming.py has its kernel
 
 They are pure functions of their arguments (`draw` excepted) and take a mask's name as integers, so that eager code,
 compiled code and a recomputation call one and the same thing. `rules.py` teaches them autograd, autocast and vmap.
@@ -20,8 +20,9 @@ from fusedrop import _core
 LIBRARY = torch.library.Library("fusedrop", "DEF")
 
 # No defaults: the dispatcher drops trailing arguments that equal theirs before it calls Python.
-NAME = "SymInt seed, SymInt stream, SymInt step, SymInt row0, SymInt col0, SymInt repeat, SymInt period"
-NAMED = NAME.count("SymInt")
+# drawn: int64 [2], or None. It stands for seed and step in compiled code, which would compile again for other integers.
+NAME = "SymInt seed, SymInt stream, SymInt step, SymInt row0, SymInt col0, SymInt repeat, SymInt period, Tensor? drawn"
+NAMED = NAME.count(",") + 1
 OPTIONS = f"str activation, float p, {NAME}, bool dropout_before_activation, float input_p, str granularity"
 OPERANDS = "Tensor x, Tensor w, Tensor? b, Tensor? residual"
 LIBRARY.define(f"linear({OPERANDS}, {OPTIONS}) -> Tensor")
@@ -31,7 +32,7 @@ LIBRARY.define(
     f"bool has_residual, {OPTIONS}) -> (Tensor dx, Tensor dw, Tensor db)"
 )
 LIBRARY.define(f"dropout(Tensor x, float p, {NAME}, str granularity, str scaling) -> Tensor")
-LIBRARY.define("draw(Tensor handle) -> (Tensor number, Tensor step)", tags=(torch.Tag.nondeterministic_seeded,))
+LIBRARY.define("draw(Tensor handle, SymInt? seed) -> Tensor drawn", tags=(torch.Tag.nondeterministic_seeded,))
 
 KEPT = {"identity": "nothing", "relu": "y", "tanh": "y", "sigmoid": "y", "gelu": "z", "gelu_tanh": "z", "silu": "z"}
 
@@ -52,8 +53,12 @@ def unsigned(seed):
     return seed & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def _philox(p, seed, stream, step, row0, col0, repeat, period):
-    return _core.Philox(unsigned(seed), stream, step, row0, col0, repeat, period or None) if p > 0 else None
+def _philox(p, seed, stream, step, row0, col0, repeat, period, drawn):
+    if p == 0:
+        return None
+    if drawn is not None:
+        seed, step = drawn.tolist()
+    return _core.Philox(unsigned(seed), stream, step, row0, col0, repeat, period or None)
 
 
 def _linear_forward(save, x, w, b, residual, activation, p, *rest):
@@ -127,14 +132,14 @@ def _dropout_fake(x, p, *rest):
     return x.new_empty(x.shape)
 
 
-def _draw_fake(handle):
+def _draw_fake(handle, seed):
     # A module called twice in one graph draws twice with equal arguments. What merges equal calls when a graph is split
     # into forward and backward spares random operators by a list of torch's own, whatever their tags say.
     from torch._functorch.compile_utils import rand_ops
 
     if torch.ops.fusedrop.draw not in rand_ops:
         rand_ops.append(torch.ops.fusedrop.draw)
-    return handle.new_empty(()), handle.new_empty(())
+    return handle.new_empty(2)
 
 
 for _name, _kernel, _fake in (

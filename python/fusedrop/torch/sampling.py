@@ -80,7 +80,7 @@ class SampleName(MaskName):
         if self.unit:
             step, row0 = self.call * self.run.samples + self.run.first, 0
         self.call += 1
-        return operators.signed(self.seed), self.stream, step, row0, 0, 1, 0
+        return operators.signed(self.seed), self.stream, step, row0, 0, 1, 0, None
 
     def count(self):
         self.call += 1

@@ -25,6 +25,7 @@ class Linear(torch.nn.Linear):
         seed, stream: see `MaskName`.
 
     forward(x, *, residual=None): x [..., K], residual and y [..., N]. Eval mode draws nothing and scales nothing.
+    masks: the layer's `MaskName`, with its seed, stream and step, and `masks.rng`, the name of the last call's mask.
 
     A weight that is a DTensor makes it a part of a tensor-parallel layer, with that part's masks: docs/parallel.md.
 

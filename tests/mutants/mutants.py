@@ -269,8 +269,8 @@ MUTANTS = [
     Mutant(
         "PyTorch: every shard draws the first rows",
         "python/fusedrop/torch/naming.py",
-        "row0 = index * rows",
-        "row0 = 0 * index * rows",
+        "row0 = self.rows[0] * rows",
+        "row0 = 0 * rows",
         PYTORCH,
     ),
     Mutant(

@@ -269,7 +269,7 @@ MUTANTS = [
     Mutant(
         "PyTorch: every shard draws the first rows",
         "python/fusedrop/torch/naming.py",
-        "row0 = self.rows[0] * rows",
+        "row0 = self.shard * rows",
         "row0 = 0 * rows",
         PYTORCH,
     ),

@@ -108,7 +108,7 @@ def test_a_compiled_layer_has_one_name():
 def everything(model):
     """All of the model's state that sampling touches, and torch's."""
     modules = [{name: v for name, v in vars(m).items() if not isinstance(v, dict)} for m in model.modules()]
-    names = [(m.masks.step, m.masks.seed, m.masks.rng, m.masks.rows) for m in ft.models.masked_modules(model).values()]
+    names = [(m.masks.step, m.masks.seed, m.masks.rng, m.masks.shard) for m in ft.models.masked_modules(model).values()]
     parameters = [(p.requires_grad, p.grad, p.data_ptr(), p._version) for p in model.parameters()]
     buffers = [(b.data_ptr(), b._version) for b in model.buffers()]
     return modules, names, parameters, buffers, torch.get_rng_state().tolist(), torch.is_grad_enabled()

@@ -28,8 +28,11 @@ def under_torch_func():
 
 def apply_linear(x, w, b, residual, *options):
     """y, by the rule that fits the place of the call."""
-    if unwatched(x, w, b, residual):
-        return eager_linear(x, w, b, residual, options)
+    return (eager_linear if unwatched(x, w, b, residual) else watched_linear)(x, w, b, residual, options)
+
+
+def watched_linear(x, w, b, residual, options):
+    """apply_linear for a call that is known not to be unwatched."""
     if not under_torch_func():
         return operators.linear(x, w, b, residual, *options)
     device = x.device.type

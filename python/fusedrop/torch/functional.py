@@ -10,7 +10,7 @@ import torch
 import fusedrop
 from fusedrop import checks
 from fusedrop.torch import operators
-from fusedrop.torch.derivatives import apply_dropout, apply_linear, eager_linear
+from fusedrop.torch.derivatives import apply_dropout, eager_linear, watched_linear
 from fusedrop.torch.eager import unwatched
 
 
@@ -59,13 +59,13 @@ def linear_over_rows(x, w, b, residual, *options):
         return eager_linear(x, w, b, residual, options)
     check_operands(x, w, b, residual)
     if x.dim() == 2:
-        return apply_linear(x, w, b, residual, *options)
+        return watched_linear(x, w, b, residual, options)
     rows, lead = as_rows(x, "x"), x.shape[:-1]
     if residual is not None and residual.shape[:-1] != lead:
         raise ValueError(f"residual must be {[*lead, w.shape[0]]} to match y; got {list(residual.shape)}")
     residual = None if residual is None else as_rows(residual, "residual")
     kept = operators.kept_for_backward(options[0], residual is not None)
-    y = eager_linear(rows, w, b, residual, options) if eager else apply_linear(rows, w, b, residual, *options)
+    y = (eager_linear if eager else watched_linear)(rows, w, b, residual, options)
     if kept == "y":  # a view, so that autograd notices when it is written to before backward
         return y.reshape(*lead, y.shape[-1])
     return torch.ops.aten._unsafe_view(y, (*lead, y.shape[-1]))  # none, as torch's own: FSDP2 warns of views

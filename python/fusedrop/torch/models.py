@@ -53,7 +53,7 @@ def shard_rows(model, index, count):
     if not checks.size(index, "index") < count:
         raise ValueError(f"index must be below count = {count}; got {index}")
     for module in masked_modules(model).values():
-        module.masks.rows = (index, count)
+        module.masks.shard = index
     return model
 
 

@@ -135,7 +135,7 @@ class MaskName:
         if stream is None:
             stream = 0 if seed is None else next(_streams)
         self.calls = Calls()
-        self.rows = (0, 1)  # this process's part of the batch: index and count, see shard_rows
+        self.shard = 0  # which of the batch's equal parts this process has, see shard_rows
         self.place(seed, stream, 0)
 
     def place(self, seed, stream, step):
@@ -162,7 +162,7 @@ class MaskName:
     def take(self, rows):
         """The operator's name for a training call on `rows` rows; counts the call, unless it is a recomputation."""
         seed = None if self.seed is None else operators.signed(self.seed)
-        row0 = self.rows[0] * rows
+        row0 = self.shard * rows
         if torch.compiler.is_compiling():
             # An operator that compilers keep, and repeat, in a checkpoint, from the same state of the generator.
             return 0, self.stream, 0, row0, 0, 1, 0, operators.draw(self.calls.handle, seed)

@@ -16,10 +16,10 @@ import torch
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from fusedrop.reference import INPUT_STREAM
 from fusedrop.torch import functional
 from fusedrop.torch.derivatives import apply_dropout
 
-INPUT_STREAM = 1 << 31  # flipped in `stream` for the mask of a layer's input, docs/mask-contract.md
 ACTIVATIONS = {
     "relu": torch.relu,
     "gelu": torch.nn.functional.gelu,

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import interleaved, machine, write_json
+from harness import interleaved, print_machine, write_json
 
 # isort: split
 # harness comes before NumPy: it tells OpenBLAS's threads to sleep early
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="write the figures there")
     options = parser.parse_args()
-    print(" ".join(f"{key}={value}" for key, value in machine().items()))
+    print_machine()
     growth = memory()  # first: other calls would leave scratch memory behind
     for name, size in growth.items():
         print(f"{name:18s} {size:8.1f} MB beyond its arrays ({'x'.join(map(str, TALL))})")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from harness import geometric_mean, interleaved, machine, measured_peak, write_json
+from harness import geometric_mean, interleaved, measured_peak, print_machine, write_json
 
 # isort: split
 # harness comes before NumPy: it tells OpenBLAS's threads to sleep early
@@ -145,7 +145,7 @@ def main() -> None:
     fd.set_num_threads(options.threads)
     asked = [name for name in options.peers.split(",") if name and name not in LACKING[options.dtype]]
     present, absent = installed(asked)
-    print(" ".join(f"{key}={value}" for key, value in machine().items()))
+    print_machine()
     print(
         f"peers: {', '.join(present) or 'none'}" + (f"; absent (not installed): {', '.join(absent)}" if absent else "")
     )

@@ -14,24 +14,17 @@ import itertools
 import sys
 from collections.abc import Callable
 
-from harness import interleaved, machine, write_json
+from harness import interleaved, print_machine, write_json
 
 # isort: split
 # harness comes before NumPy: it tells OpenBLAS's threads to sleep early
 import fusedrop as fd
 import torch
+from bench_torch import classifier
 from fusedrop.torch import Linear, mc_dropout
 from fusedrop.torch.monte_carlo import Prediction
 
 SIZES, RATES, BATCH = (784, 256, 256, 10), (0.2, 0.5), 256
-
-
-def torch_model() -> torch.nn.Sequential:
-    modules: list[torch.nn.Module] = []
-    for i, (k, n) in enumerate(itertools.pairwise(SIZES)):
-        modules.append(torch.nn.Linear(k, n))
-        modules += [torch.nn.ReLU(), torch.nn.Dropout(RATES[i])] if i < len(RATES) else []
-    return torch.nn.Sequential(*modules)
 
 
 def fused_model(model: torch.nn.Sequential) -> torch.nn.Sequential:
@@ -58,7 +51,7 @@ def loop(model: torch.nn.Module, x: torch.Tensor, samples: int) -> Callable[[], 
 
 def candidates(samples: int) -> dict[str, Callable[[], Prediction]]:
     torch.manual_seed(0)
-    plain, x = torch_model(), torch.randn(BATCH, SIZES[0])
+    plain, x = classifier(RATES), torch.randn(BATCH, SIZES[0])
     fused = fused_model(plain)
     return {
         "mc_dropout": lambda: mc_dropout(fused, x, samples, progress=False),
@@ -91,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     fd.set_num_threads(options.threads)
     torch.set_num_threads(fd.get_num_threads())
-    print(" ".join(f"{key}={value}" for key, value in {**machine(), "torch": torch.__version__}.items()))
+    print_machine(torch=torch.__version__)
     runs = candidates(options.samples)
     check(runs, options.samples)
     times = {name: seconds * 1e3 for name, seconds in interleaved(runs).items()}

@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from harness import interleaved, machine, write_json
+from harness import interleaved, print_machine, write_json
 
 # isort: split
 # harness comes before NumPy: it tells OpenBLAS's threads to sleep early
@@ -71,22 +71,22 @@ def step(net: torch.nn.Module, batch: tuple[int, ...], lr: float, compiled: bool
     return one
 
 
-def candidates(make: Callable, rate, none, batch: tuple[int, ...], lr: float, compiled: bool) -> dict:
+def candidates(make: Callable, rate, batch: tuple[int, ...], lr: float, compiled: bool) -> dict:
     """Each step by name, from the same initial weights."""
 
-    def net(rate, change=lambda net: net):
+    def net(change=lambda net: net):
         torch.manual_seed(0)
         return change(make(rate))
 
     steps = {
-        "patched": step(net(rate, ft.patch), batch, lr),
-        "torch eager": step(net(rate), batch, lr),
-        "torch eager, dropout off": step(net(none, without_dropout), batch, lr),
-        "patched, dropout off": step(net(none, lambda n: ft.patch(without_dropout(n))), batch, lr),
+        "patched": step(net(ft.patch), batch, lr),
+        "torch eager": step(net(), batch, lr),
+        "torch eager, dropout off": step(net(without_dropout), batch, lr),
+        "patched, dropout off": step(net(lambda n: ft.patch(without_dropout(n))), batch, lr),
     }
     if compiled:
-        steps["torch.compile"] = step(net(rate), batch, lr, compiled=True)
-        steps["torch.compile of patched"] = step(net(rate, ft.patch), batch, lr, compiled=True)
+        steps["torch.compile"] = step(net(), batch, lr, compiled=True)
+        steps["torch.compile of patched"] = step(net(ft.patch), batch, lr, compiled=True)
     return steps
 
 
@@ -113,7 +113,10 @@ def overhead() -> dict[str, float]:
     options = ("relu", 0.5, 7, 0, 0, 0, 0, 1, 0, None, False, 0.0, "element")
     layer = ft.Linear(16, 8, activation="relu", dropout=0.5, seed=0)
     dy = torch.ones(8, 8)
-    saved = fd.linear_forward(*arrays, activation="relu", p=0.5, rng=rng)[1]
+
+    def kernels():
+        saved = fd.linear_forward(*arrays, activation="relu", p=0.5, rng=rng)[1]
+        return fd.linear_backward(dy.numpy(), saved, dx=False)
 
     def eager(x):
         return torch.dropout(torch.relu(torch.nn.functional.linear(x, *trained)), 0.5, True)
@@ -125,7 +128,7 @@ def overhead() -> dict[str, float]:
         "functional.linear, with a graph": lambda: ft.linear(x, *trained, activation="relu", p=0.5, rng=rng),
         "module, with a graph": lambda: layer(x),
         "torch's three, with a graph": lambda: eager(x),
-        "kernel, both ways": lambda: fd.linear_backward(dy.numpy(), saved, dx=False),
+        "kernel, both ways": kernels,
         "operator, both ways": lambda: operators.linear(x, *trained, None, *options).backward(dy),
         "torch's three, both ways": lambda: eager(x).backward(dy),
     }
@@ -140,11 +143,11 @@ def main() -> None:
     options = parser.parse_args()
     fd.set_num_threads(options.threads)
     torch.set_num_threads(fd.get_num_threads())
-    print(" ".join(f"{key}={value}" for key, value in (machine() | {"torch": torch.__version__}).items()))
+    print_machine(torch=torch.__version__)
     record = {}
     workloads = {
-        "784-256-256-10, batch 256": (classifier, (0.2, 0.5), (0.0, 0.0), (256, 784), 0.5),
-        "feed-forward block, 512 rows": (FeedForward, 0.1, 0.0, (16, 32, 64), 0.1),
+        "784-256-256-10, batch 256": (classifier, (0.2, 0.5), (256, 784), 0.5),
+        "feed-forward block, 512 rows": (FeedForward, 0.1, (16, 32, 64), 0.1),
     }
     for name, workload in workloads.items():
         steps = candidates(*workload, compiled=not options.no_compile)

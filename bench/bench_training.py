@@ -12,7 +12,7 @@ import argparse
 import itertools
 import sys
 
-from harness import interleaved, machine, write_json
+from harness import interleaved, print_machine, write_json
 
 # isort: split
 # harness comes before NumPy: it tells OpenBLAS's threads to sleep early
@@ -146,7 +146,7 @@ def main() -> None:
     options = parser.parse_args()
     fd.set_num_threads(options.threads)
     present, absent = installed([name for name in options.peers.split(",") if name])
-    print(" ".join(f"{key}={value}" for key, value in machine().items()))
+    print_machine()
     print(f"peers: {', '.join(present) or 'none'}" + (f"; absent: {', '.join(absent)}" if absent else ""))
     steps = candidates(present)
     check(steps)

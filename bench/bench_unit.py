@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from harness import geometric_mean, interleaved, machine, write_json
+from harness import geometric_mean, interleaved, print_machine, write_json
 
 # isort: split
 # harness comes before NumPy: it tells OpenBLAS's threads to sleep early
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--plot", help="write the picture of time by rate there")
     options = parser.parse_args()
     fd.set_num_threads(options.threads)
-    print(" ".join(f"{key}={value}" for key, value in machine().items()))
+    print_machine()
     rows = {}
     for shape in SHAPES:
         M, K, N = map(int, shape.split("x"))

@@ -74,6 +74,11 @@ def machine() -> dict[str, str | int | float]:
     }
 
 
+def print_machine(**more: object) -> None:
+    """One line; `more` are versions of what only this benchmark uses."""
+    print(" ".join(f"{key}={value}" for key, value in {**machine(), **more}.items()))
+
+
 def _proc_cpuinfo() -> list[str]:
     path = Path("/proc/cpuinfo")
     return path.read_text().splitlines() if path.exists() else []

@@ -33,6 +33,8 @@ void apply_range(const ActivationArgs& args, i64 begin, i64 end) {
   for (i64 c = 0; c < end - i; ++c) y[i + c] = out[c];
 }
 
+}  // namespace
+
 void activation(const ActivationArgs& args) {
   struct Job {
     const ActivationArgs& args;
@@ -50,5 +52,4 @@ void activation(const ActivationArgs& args) {
       &job);
 }
 
-}  // namespace
 }  // namespace fusedrop::cpu::FD_ISA

@@ -72,8 +72,9 @@ void mask_rows(const DropoutMaskArgs& args, const Keeper& keeper, Range rows) {
   });
 }
 
+}  // namespace
+
 void dropout(const DropoutArgs& args) { run_over_rows<DropoutArgs, dropout_rows>(args); }
 void dropout_mask(const DropoutMaskArgs& args) { run_over_rows<DropoutMaskArgs, mask_rows>(args); }
 
-}  // namespace
 }  // namespace fusedrop::cpu::FD_ISA

@@ -106,6 +106,8 @@ void softmax_rows(const SoftmaxArgs& args, Range rows) {
   }
 }
 
+}  // namespace
+
 void softmax_cross_entropy(const SoftmaxArgs& args) {
   struct Job {
     const SoftmaxArgs& args;
@@ -121,5 +123,4 @@ void softmax_cross_entropy(const SoftmaxArgs& args) {
       &job);
 }
 
-}  // namespace
 }  // namespace fusedrop::cpu::FD_ISA

@@ -74,6 +74,8 @@ void update_part(const UpdateArgs& args, const UpdatePart& part, i64 begin, i64 
   update_range<S>(Momentum<T>{t(args.lr), t(args.beta1), args.nesterov}, args, part, begin, end);
 }
 
+}  // namespace
+
 void update(const UpdateArgs& args) {
   i64 total = 0;
   for (i64 i = 0; i < args.count; ++i) total += args.parts[i].n;
@@ -96,5 +98,4 @@ void update(const UpdateArgs& args) {
       &job);
 }
 
-}  // namespace
 }  // namespace fusedrop::cpu::FD_ISA

@@ -1,8 +1,8 @@
-// linear.inl: all kernels of one instruction set, and the table the dispatcher picks from. Included by the stubs
-// linear_<isa>.cpp, each compiled with its own flags.
+// linear: the fused layer and the elementwise kernels of one instruction set. Like every topic of this folder that
+// kernels.hpp lists, compiled once for each of them, with its flags and with FD_ISA, FD_ISA_NAME and FD_ISA_LEVEL.
 #include "cpu/activation.inl"
-#include "cpu/backend.hpp"
 #include "cpu/dropout.inl"
+#include "cpu/kernels.hpp"
 #include "cpu/linear_backward.inl"
 #include "cpu/linear_forward.inl"
 #include "cpu/peak.inl"
@@ -10,7 +10,6 @@
 #include "cpu/update.inl"
 
 namespace fusedrop::cpu::FD_ISA {
-namespace {
 
 void linear_forward(const LinearForwardArgs& args) {
   with_dtype(args.dtype, [&](auto s) { linear_forward_typed<decltype(s)>(args); });
@@ -23,9 +22,4 @@ i64 fma_burst(Dtype dtype, i64 rounds) {
   return with_dtype(dtype, [&](auto s) { return fma_rounds<decltype(s)>(rounds); });
 }
 
-}  // namespace
-
-extern const Backend backend;
-const Backend backend = {FD_ISA_NAME, linear_forward,        linear_backward, dropout,  dropout_mask,
-                         activation,  softmax_cross_entropy, update,          fma_burst};
 }  // namespace fusedrop::cpu::FD_ISA

@@ -1,0 +1,9 @@
+// table: the kernels of one instruction set, as the dispatcher sees them.
+#include "cpu/kernels.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+
+const Backend backend = {FD_ISA_NAME, linear_forward,        linear_backward, dropout,  dropout_mask,
+                         activation,  softmax_cross_entropy, update,          fma_burst};
+
+}  // namespace fusedrop::cpu::FD_ISA

@@ -60,7 +60,7 @@ std::pair<const char*, const char*> extent(const py::array& a) {
 }  // namespace
 
 std::string shape_text(const py::array& a) { return join_dims(a.shape(), a.shape() + a.ndim()); }
-std::string shape_text(std::initializer_list<py::ssize_t> dims) { return join_dims(dims.begin(), dims.end()); }
+std::string shape_text(const Shape& dims) { return join_dims(dims.begin(), dims.end()); }
 
 std::string dtype_text(const py::array& a) { return py::str(a.attr("dtype")).cast<std::string>(); }
 
@@ -94,12 +94,10 @@ void require_rank(const py::array& a, const char* name, py::ssize_t rank, const 
                           "; got rank " + std::to_string(a.ndim()) + ", shape " + shape_text(a));
 }
 
-py::array new_array(std::initializer_list<py::ssize_t> shape, const py::array& like) {
-  return py::array(like.dtype(), std::vector<py::ssize_t>(shape));
-}
+py::array new_array(const Shape& shape, const py::array& like) { return py::array(like.dtype(), shape); }
 
-py::array output_array(const py::handle& value, const char* name, const char* letters,
-                       std::initializer_list<py::ssize_t> shape, const py::array& like) {
+py::array output_array(const py::handle& value, const char* name, const char* letters, const Shape& shape,
+                       const py::array& like) {
   const py::array a = floating_array(value, name);
   if (a.itemsize() != like.itemsize())
     throw py::type_error(std::string(name) + " must be " + dtype_text(like) + " to match the inputs; got " +

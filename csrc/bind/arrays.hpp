@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/args.hpp"
 
@@ -14,8 +15,10 @@ namespace fusedrop::bind {
 
 namespace py = pybind11;
 
+using Shape = std::vector<py::ssize_t>;
+
 std::string shape_text(const py::array& a);                     // "[32, 256]"
-std::string shape_text(std::initializer_list<py::ssize_t> dims);  // "[32, 256]"; -1 prints as "*"
+std::string shape_text(const Shape& dims);  // "[32, 256]"; -1 prints as "*"
 std::string dtype_text(const py::array& a);                       // "float32"
 
 // float32, float64 or ml_dtypes' bfloat16, else TypeError.
@@ -28,9 +31,9 @@ py::array array_like(const py::handle& value, const char* name, const py::array&
 void require_rank(const py::array& a, const char* name, py::ssize_t rank, const char* letters);
 
 // A caller's array for results: a C-contiguous, aligned, writeable ndarray of this shape and dtype, else an error.
-py::array output_array(const py::handle& value, const char* name, const char* letters,
-                       std::initializer_list<py::ssize_t> shape, const py::array& like);
-py::array new_array(std::initializer_list<py::ssize_t> shape, const py::array& like);
+py::array output_array(const py::handle& value, const char* name, const char* letters, const Shape& shape,
+                       const py::array& like);
+py::array new_array(const Shape& shape, const py::array& like);
 
 // `others` are what the caller passed, before any copy; what is no array is passed over.
 using Named = std::pair<const char*, py::handle>;

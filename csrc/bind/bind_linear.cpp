@@ -3,6 +3,7 @@
 
 #include "bind/activation_name.hpp"
 #include "bind/arrays.hpp"
+#include "bind/destinations.hpp"
 #include "bind/dlpack.hpp"
 #include "bind/kept_columns.hpp"
 #include "bind/register.hpp"
@@ -28,16 +29,6 @@ struct Saved {
 
 const char* saved_name(const Saved& s) {
   return s.saved == fusedrop::Saved::output ? "y" : s.saved == fusedrop::Saved::preactivation ? "z" : "nothing";
-}
-
-Keeps keeps_of(Activation activation) {
-  return with_activation(activation, [](auto act) { return decltype(act)::keeps; });
-}
-
-bool flag(const py::handle& value, const char* name) {
-  if (value.ptr() != Py_True && value.ptr() != Py_False)
-    throw py::type_error(std::string(name) + " must be True or False; got " + repr_text(value));
-  return value.ptr() == Py_True;
 }
 
 py::array weight_matching(const py::handle& value, const py::array& x) {
@@ -157,35 +148,6 @@ Saved restore_saved(const py::handle& x_given, const py::handle& w_given, const 
     saved.kept = output_array(kept, saved_name(saved), "[M, N]", {M, N}, x);
   }
   return saved;
-}
-
-// A gradient's destination: True makes an array, False leaves it out (None), an array receives it.
-py::object destination(const py::handle& wanted, const char* name, const char* letters,
-                       std::initializer_list<py::ssize_t> shape, const py::array& like,
-                       std::initializer_list<Named> inputs) {
-  if (wanted.ptr() == Py_False) return py::none();
-  if (wanted.ptr() == Py_True) return new_array(shape, like);
-  if (!py::isinstance<py::array>(wanted))
-    throw py::type_error(std::string(name) + " must be True, False or an array for the result; got " +
-                         repr_text(wanted));
-  py::array out = output_array(wanted, name, letters, shape, like);
-  refuse_overlap(name, out, inputs);
-  return std::move(out);
-}
-
-void* data_of(py::object& destination) {
-  return destination.is_none() ? nullptr : static_cast<py::array&>(destination).mutable_data();
-}
-
-void refuse_shared(const char* name, const py::object& a, const char* other_name, const py::object& b) {
-  if (a.is_none() || b.is_none()) return;
-  refuse_overlap(name, py::reinterpret_borrow<py::array>(a), {{other_name, b}});
-}
-
-// What the caller gets: the destination it gave, or a new array in its own library.
-py::object returned(const Library& library, const py::handle& given, const py::object& gradient) {
-  const bool fresh = given.ptr() == Py_True || given.ptr() == Py_False;
-  return fresh || gradient.is_none() ? library.wrap(gradient) : py::reinterpret_borrow<py::object>(given);
 }
 
 py::tuple linear_backward(const py::handle& dy_given, const py::handle& saved_in, const py::handle& dx_given,

@@ -126,6 +126,12 @@ double probability(const py::handle& value, const char* name) {
   return p;
 }
 
+bool flag(const py::handle& value, const char* name) {
+  if (value.ptr() != Py_True && value.ptr() != Py_False)
+    throw py::type_error(std::string(name) + " must be True or False; got " + repr_text(value));
+  return value.ptr() == Py_True;
+}
+
 bool is_unit(const py::handle& granularity) {
   if (py::isinstance<py::str>(granularity)) {
     const std::string name = granularity.cast<std::string>();

@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
   fusedrop::bind::register_rng(m);
   fusedrop::bind::register_dlpack(m);
   fusedrop::bind::register_linear(m);
+  fusedrop::bind::register_conv2d(m);
   fusedrop::bind::register_dropout(m);
   fusedrop::bind::register_activation(m);
   fusedrop::bind::register_training(m);

@@ -7,6 +7,7 @@ namespace fusedrop::bind {
 
 void register_rng(pybind11::module_& m);      // Philox
 void register_linear(pybind11::module_& m);   // linear_forward, linear_backward, Saved
+void register_conv2d(pybind11::module_& m);   // conv2d_forward, conv2d_backward, Conv2dSaved
 void register_dropout(pybind11::module_& m);  // dropout, dropout_mask
 void register_activation(pybind11::module_& m);  // activate, activate_backward, the activations' names
 void register_dlpack(pybind11::module_& m);      // Export

@@ -1,4 +1,4 @@
-// rng: the Python class Philox, which names one mask, and the checks of p, granularity and origin that go with it.
+// rng: the Python class Philox, which names one mask, and the checks of options that go with it.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -22,6 +22,7 @@ struct Philox {
 // A whole number in [low, high]; TypeError for what is no integer, ValueError beyond the range.
 u64 whole(const py::handle& value, const char* name, u64 low, u64 high);
 double probability(const py::handle& value, const char* name);  // 0 <= p <= 1, else an error
+bool flag(const py::handle& value, const char* name);          // True or False, else an error
 bool is_unit(const py::handle& granularity);                    // "element" or "unit", else an error
 
 // The mask over an array [M,N]. rng may be None where p = 0; `p_name` is the argument that asks for it.

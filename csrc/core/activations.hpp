@@ -4,7 +4,7 @@
 //   backward(g, s)   g * act'(z), where s is what the layer keeps for backward: its output
 //                    act(z), the pre-activation z, or nothing
 //
-// To add one: its struct here, its line in FUSEDROP_ACTIVATIONS, its formula in python/fusedrop/reference.py.
+// To add one: its struct here, its line in FUSEDROP_ACTIVATIONS, its formula in python/fusedrop/reference/linear.py.
 // Kept NaN and Inf propagate as IEEE arithmetic says; relu passes NaN, which a plain max(z, 0) may lose.
 #pragma once
 

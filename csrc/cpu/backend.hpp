@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/args.hpp"
+#include "core/conv_args.hpp"
 
 namespace fusedrop::cpu {
 
@@ -9,6 +10,8 @@ struct Backend {
   const char* name;
   void (*linear_forward)(const LinearForwardArgs&);
   void (*linear_backward)(const LinearBackwardArgs&);
+  void (*conv2d_forward)(const Conv2dForwardArgs&);
+  void (*conv2d_backward)(const Conv2dBackwardArgs&);
   void (*dropout)(const DropoutArgs&);
   void (*dropout_mask)(const DropoutMaskArgs&);
   void (*activation)(const ActivationArgs&);

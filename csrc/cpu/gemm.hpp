@@ -137,12 +137,14 @@ void multiply_band(Range band, Range cols, Range k, i64 steps, bool first_column
                    Waiting<T> waiting, Sink& sink, Buffers<T> buffers) {
   const i64 depth = k.size();
   const bool last = k.end >= steps;
+  const bool only =
+      band.size() <= Tiling<T>::MC;  // no second block of rows: each strip is used at once, and stays in the L2
   for (i64 ic = band.begin; ic < band.end; ic += Tiling<T>::MC) {
     const Range block{ic, minimum(ic + Tiling<T>::MC, band.end)};
     pack_a(ic, block.size(), k.begin, depth, buffers.a, first_columns);
     for (i64 j = cols.begin; j < cols.end; j += kGroup) {
       const i64 n = minimum(kGroup, cols.end - j);
-      T* panels = buffers.b + (j - cols.begin) * depth;
+      T* panels = only ? buffers.b : buffers.b + (j - cols.begin) * depth;
       if (ic == band.begin) pack_b(k.begin, depth, j, n, panels);
       if (last) sink.begin_strip(ic, block.size(), j, n);
       multiply_strip<order, S>(block, depth, j, n, buffers.a, panels, k.begin == 0, last, waiting, sink);

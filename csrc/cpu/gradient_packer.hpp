@@ -19,6 +19,8 @@ class GradientPacker {
 
   GradientPacker(const LinearBackwardArgs& args)
       : args_(args),
+        dy_(args.dy),
+        kept_(static_cast<const S*>(args.kept)),
         outputs_(args.outputs, args.N),
         keeper_(needed_mask(args)),
         scale_(static_cast<T>(keep_scale(args.mask.threshold))),
@@ -26,6 +28,9 @@ class GradientPacker {
     form_ =
         with_activation(args.activation, [](auto act) -> Form { return &GradientPacker::form_block<decltype(act)>; });
   }
+
+  // From here on rows first, first + 1, ... are read at `dy` and `kept` (row stride N, or null) in place of the arguments'.
+  void read_at(i64 first, View<S> dy, const S* kept) { first_ = first, dy_ = dy, kept_ = kept; }
 
   // dst[r*ld + c] = dz(i + r, j + c), rows padded with zeros to whole strips; pairs of bfloat16 lie along the rows for
   // a block of A that is read by rows, along the columns for one that is read by columns.
@@ -99,8 +104,8 @@ class GradientPacker {
   template <class Act>
   FD_FN void form_row(i64 i, i64 j, i64 cols, T* dst) const {
     using V = Vec<T>;
-    const View<S> dy = View<S>(args_.dy).at(i, 0);
-    const View<S> kept(args_.kept == nullptr ? nullptr : static_cast<const S*>(args_.kept) + i * args_.N, args_.N, 1);
+    const View<S> dy = dy_.at(i - first_, 0);
+    const View<S> kept(kept_ == nullptr ? nullptr : kept_ + (i - first_) * args_.N, args_.N, 1);
     const V scale(scale_), rescale(rescale_);
     const auto dz = [&](i64 c) {
       const V saved = kept.p == nullptr ? V(T(0)) : load_row<V>(kept, c, args_.N);
@@ -114,11 +119,11 @@ class GradientPacker {
   FD_FN void form_strip(i64 i, i64 rows, i64 j, i64 cols, const u32* words, T* dst, i64 ld, T* db) const {
     using V = Vec<T>;
     S dy_row[kGroup], kept_row[kGroup];
-    const View<S> dy(args_.dy), kept(static_cast<const S*>(args_.kept), args_.N, 1);
+    const View<S> kept(kept_, args_.N, 1);
     const V scale(scale_), rescale(rescale_);
     for (i64 r = 0; r < rows; ++r, dst += ld) {
-      const S* g = strip_row(dy.at(i + r, j), cols, dy_row);
-      const S* s = kept.p == nullptr ? nullptr : strip_row(kept.at(i + r, j), cols, kept_row);
+      const S* g = strip_row(dy_.at(i + r - first_, j), cols, dy_row);
+      const S* s = kept.p == nullptr ? nullptr : strip_row(kept.at(i + r - first_, j), cols, kept_row);
       for (int c = 0; c < kGroup; c += V::W) {
         const V saved = s == nullptr ? V(T(0)) : V::load(s + c);
         V dz = Epilogue<Act>::backward(V::load(g + c), saved, args_.saved, V::lanes(words[r] >> c), scale, rescale,
@@ -137,6 +142,9 @@ class GradientPacker {
   }
 
   const LinearBackwardArgs& args_;
+  View<S> dy_;
+  const S* kept_;
+  i64 first_ = 0;
   Axis outputs_;
   Keeper keeper_;
   T scale_, rescale_;

@@ -6,6 +6,8 @@ namespace fusedrop::cpu::FD_ISA {
 
 void linear_forward(const LinearForwardArgs& args);
 void linear_backward(const LinearBackwardArgs& args);
+void conv2d_forward(const Conv2dForwardArgs& args);
+void conv2d_backward(const Conv2dBackwardArgs& args);
 void dropout(const DropoutArgs& args);
 void dropout_mask(const DropoutMaskArgs& args);
 void activation(const ActivationArgs& args);

@@ -25,6 +25,8 @@ from fusedrop._core import (
     set_num_threads,
     use_isa,
 )
+from fusedrop.convolution import Conv2d
+from fusedrop.convolution_functions import conv2d, conv2d_backward, conv2d_forward
 from fusedrop.functions import (
     activate,
     activate_backward,
@@ -45,6 +47,7 @@ __all__ = [
     "SGD",
     "Activation",
     "Adam",
+    "Conv2d",
     "Dropout",
     "Flatten",
     "Layer",
@@ -62,6 +65,9 @@ __all__ = [
     "activate_backward",
     "activations",
     "available_isas",
+    "conv2d",
+    "conv2d_backward",
+    "conv2d_forward",
     "dropout",
     "dropout_mask",
     "get_num_threads",

@@ -68,6 +68,36 @@ def linear_forward(
     out: NDArray[Any] | None,
     save: bool,
 ) -> Any: ...
+
+@final
+class Conv2dSaved:
+    @property
+    def x(self) -> NDArray[Any]: ...
+    @property
+    def w(self) -> NDArray[Any]: ...
+
+def conv2d_forward(
+    x: NDArray[Any],
+    w: NDArray[Any],
+    b: NDArray[Any] | None,
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    layout: str,
+    activation: str,
+    p: float,
+    rng: Philox | None,
+    dropout_before_activation: bool,
+    input_p: float,
+    granularity: str,
+    save: bool,
+) -> Any: ...
+def conv2d_backward(
+    dy: NDArray[Any],
+    saved: Conv2dSaved,
+    dx: bool | NDArray[Any],
+    dw: bool | NDArray[Any],
+    db: bool | NDArray[Any],
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]: ...
 def restore_saved(
     x: NDArray[Any],
     w: NDArray[Any],

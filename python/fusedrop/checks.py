@@ -75,6 +75,17 @@ def size(value, name):
     return int(value)
 
 
+def pair(value, name, low):
+    """An integer >= low, or two of them (height, width), as a pair."""
+    items = (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
+    whole = [isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in items]
+    if len(items) != 2 or not all(whole):
+        raise TypeError(f"{name} must be an integer or a pair of integers (height, width); got {value!r}")
+    if min(items) < low:
+        raise ValueError(f"{name} must be {low} or more; got {value!r}")
+    return int(items[0]), int(items[1])
+
+
 def number(value, name, wanted, low=0.0, below=math.inf):
     """A real number in [low, below), as a float; `wanted` says that range in the error."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):

@@ -97,7 +97,71 @@ class Layer:
         return self._saved
 
 
-class Linear(Layer):
+class FusedLayer(Layer):
+    """What the layers with a weight, a bias and the dropout inside share: parameters drawn late, rates that may change.
+
+    Args:
+        weight_shape: [N, ...]; the fan-in is the product of the dots.
+        fan_out: N times the places where an input takes part, for init="xavier".
+        others: as in `Linear`.
+    """
+
+    def __init__(self, weight_shape, fan_out, *, bias, activation, dropout, input_dropout, dtype, init, seed, stream):
+        self.bias = checks.flag(bias, "bias")
+        self.activation = activation
+        self.dtype = checks.floating_dtype(dtype)
+        self.dropout, self.input_dropout = dropout, input_dropout
+        self.mask_name = MaskName(seed, stream)
+        self._weight_shape = weight_shape
+        self._std = _initial_std(init, activation, math.prod(weight_shape[1:]), fan_out)
+        self._params: dict[str, np.ndarray] | None = None
+        self._grads: dict[str, np.ndarray] | None = None
+        self._saved = None
+
+    @property
+    def dropout(self) -> float:
+        """Probability of dropping an output while training; may be set between any two calls."""
+        return self._dropout
+
+    @dropout.setter
+    def dropout(self, p: float):
+        self._dropout = checks.probability(p, "dropout")
+
+    @property
+    def input_dropout(self) -> float:
+        """Probability of dropping an input while training."""
+        return self._input_dropout
+
+    @input_dropout.setter
+    def input_dropout(self, p: float):
+        self._input_dropout = checks.probability(p, "input_dropout")
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """{"weight": [N, ...], "bias": [N]}; drawn at the first use, when a network has given the layer its place."""
+        if self._params is None:
+            draw = self.mask_name.weight_generator().standard_normal
+            weight = draw(self._weight_shape, np.float64) * self._std
+            self._params = {"weight": weight.astype(self.dtype)}
+            if self.bias:
+                self._params["bias"] = np.zeros(self._weight_shape[0], self.dtype)
+        return self._params
+
+    @property
+    def grads(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """The gradients of the last backward call, under the keys of `params`."""
+        if self._grads is None:
+            self._grads = {key: np.zeros(value.shape, value.dtype) for key, value in self.params.items()}
+        return self._grads
+
+    def _options(self) -> str:
+        """What the representation says beside the sizes."""
+        options = f", activation={self.activation!r}" if self.activation != "identity" else ""
+        options += f", dropout={self.dropout}" if self.dropout else ""
+        return options + (f", input_dropout={self.input_dropout}" if self.input_dropout else "")
+
+
+class Linear(FusedLayer):
     """y = dropout(activation(x wᵀ + b)), fused.
 
     Args:
@@ -138,16 +202,20 @@ class Linear(Layer):
     ):
         self.in_features = checks.size(in_features, "in_features")
         self.out_features = checks.size(out_features, "out_features")
-        self.bias = checks.flag(bias, "bias")
-        self.activation, self.granularity = activation, granularity
+        super().__init__(
+            (self.out_features, self.in_features),
+            self.out_features,
+            bias=bias,
+            activation=activation,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            dtype=dtype,
+            init=init,
+            seed=seed,
+            stream=stream,
+        )
+        self.granularity = granularity
         self.dropout_before_activation = dropout_before_activation
-        self.dtype = checks.floating_dtype(dtype)
-        self.dropout, self.input_dropout = dropout, input_dropout
-        self.mask_name = MaskName(seed, stream)
-        self._std = _initial_std(init, activation, self.in_features, self.out_features)
-        self._params: dict[str, np.ndarray] | None = None
-        self._grads: dict[str, np.ndarray] | None = None
-        self._saved = None
         self._check()
 
     def _check(self):
@@ -160,42 +228,6 @@ class Linear(Layer):
             dropout_before_activation=self.dropout_before_activation,
             granularity=self.granularity,
         )
-
-    @property
-    def dropout(self) -> float:
-        """Probability of dropping an output while training; may be set between any two calls."""
-        return self._dropout
-
-    @dropout.setter
-    def dropout(self, p: float):
-        self._dropout = checks.probability(p, "dropout")
-
-    @property
-    def input_dropout(self) -> float:
-        """Probability of dropping an input while training."""
-        return self._input_dropout
-
-    @input_dropout.setter
-    def input_dropout(self, p: float):
-        self._input_dropout = checks.probability(p, "input_dropout")
-
-    @property
-    def params(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """{"weight": [N, K], "bias": [N]}; drawn at the first use, when a network has given the layer its place."""
-        if self._params is None:
-            draw = self.mask_name.weight_generator().standard_normal
-            weight = draw((self.out_features, self.in_features), np.float64) * self._std
-            self._params = {"weight": weight.astype(self.dtype)}
-            if self.bias:
-                self._params["bias"] = np.zeros(self.out_features, self.dtype)
-        return self._params
-
-    @property
-    def grads(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """The gradients of the last backward call, under the keys of `params`."""
-        if self._grads is None:
-            self._grads = {key: np.zeros(value.shape, value.dtype) for key, value in self.params.items()}
-        return self._grads
 
     def forward(self, x, train=True, *, residual=None, kept_inputs=None):
         """y [M, N] of x [M, K], plus `residual` [M, N] if given; train=False: no masks, no scale.
@@ -236,10 +268,7 @@ class Linear(Layer):
         return functions.linear_backward(dy, saved, dx=dx, dw=dw, db=db)[0]
 
     def __repr__(self):
-        options = f", activation={self.activation!r}" if self.activation != "identity" else ""
-        options += f", dropout={self.dropout}" if self.dropout else ""
-        options += f", input_dropout={self.input_dropout}" if self.input_dropout else ""
-        return f"Linear({self.in_features}, {self.out_features}{options})"
+        return f"Linear({self.in_features}, {self.out_features}{self._options()})"
 
 
 def _initial_std(init, activation, fan_in, fan_out):

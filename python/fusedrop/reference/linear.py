@@ -1,7 +1,4 @@
-"""The specification: what every kernel computes, in float64 NumPy, a few lines a function, nothing fast.
-
-Masks follow the mask contract, version 1 (docs/mask-contract.md); kernels must equal them bit for bit.
-"""
+"""The generator, the mask, the activations and the fused linear layer."""
 
 from __future__ import annotations
 
@@ -69,10 +66,10 @@ def dropout(x, *, p, rng=None, granularity="element", scaling="inverted"):
     """keep ? x * scale : 0."""
     keep = dropout_mask(np.shape(x), p=p, rng=rng, granularity=granularity)
     factor = scale(p) if scaling == "inverted" else 1.0
-    return _select(keep, np.asarray(x, np.float64), factor)
+    return select(keep, np.asarray(x, np.float64), factor)
 
 
-def _select(keep, values, factor):
+def select(keep, values, factor):
     """Selected, not multiplied: a dropped NaN or Inf is 0."""
     with np.errstate(all="ignore"):
         return np.where(keep, values * factor, 0.0)
@@ -155,13 +152,13 @@ def linear_forward(
     """y = residual + dropout(act(dropout(x) wᵀ + b)), and what `linear_backward` takes."""
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     keep = dropout_mask((x.shape[0], w.shape[0]), p=p, rng=rng, granularity=granularity)
-    keep_x = dropout_mask(x.shape, p=input_p, rng=_input_rng(rng), granularity=granularity)
+    keep_x = dropout_mask(x.shape, p=input_p, rng=input_rng(rng), granularity=granularity)
     keep_x = keep_x if kept_inputs is None else keep_x & kept_inputs
     act, _ = ACTIVATIONS[activation]
     with np.errstate(all="ignore"):
-        z = _select(keep_x, x, scale(input_p)) @ w.T
+        z = select(keep_x, x, scale(input_p)) @ w.T
         z = z if b is None else z + np.asarray(b, np.float64)
-        y = act(_select(keep, z, scale(p))) if dropout_before_activation else _select(keep, act(z), scale(p))
+        y = act(select(keep, z, scale(p))) if dropout_before_activation else select(keep, act(z), scale(p))
         y = y if residual is None else np.asarray(residual, np.float64) + y
     saved = Saved(x, w, z, keep, keep_x, p, input_p, activation, dropout_before_activation, b is not None)
     return y, saved
@@ -177,8 +174,8 @@ def pre_activation_gradient(dy, saved):
     _, chain = ACTIVATIONS[saved.activation]
     factor = scale(saved.p)
     with np.errstate(all="ignore"):
-        at = _select(saved.keep, saved.z, factor) if saved.before else saved.z
-        return _select(saved.keep, chain(np.asarray(dy, np.float64), at), factor)
+        at = select(saved.keep, saved.z, factor) if saved.before else saved.z
+        return select(saved.keep, chain(np.asarray(dy, np.float64), at), factor)
 
 
 def linear_backward(dy, saved):
@@ -186,12 +183,12 @@ def linear_backward(dy, saved):
     dz = pre_activation_gradient(dy, saved)
     factor = scale(saved.input_p)
     with np.errstate(all="ignore"):
-        dx = _select(saved.keep_x, dz @ saved.w, factor)
-        dw = dz.T @ _select(saved.keep_x, saved.x, factor)
+        dx = select(saved.keep_x, dz @ saved.w, factor)
+        dw = dz.T @ select(saved.keep_x, saved.x, factor)
         return dx, dw, dz.sum(axis=0) if saved.has_bias else None
 
 
-def _input_rng(rng):
+def input_rng(rng):
     """The name of x's mask: the stream's top bit flipped, columns from 0 (col0 is the origin of y's columns)."""
     if rng is None:
         return None

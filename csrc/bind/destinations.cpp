@@ -1,0 +1,34 @@
+// destinations: see destinations.hpp.
+#include "bind/destinations.hpp"
+
+#include "bind/text.hpp"
+
+namespace fusedrop::bind {
+
+py::object destination(const py::handle& wanted, const char* name, const char* letters, const Shape& shape,
+                       const py::array& like, std::initializer_list<Named> inputs) {
+  if (wanted.ptr() == Py_False) return py::none();
+  if (wanted.ptr() == Py_True) return new_array(shape, like);
+  if (!py::isinstance<py::array>(wanted))
+    throw py::type_error(std::string(name) + " must be True, False or an array for the result; got " +
+                         repr_text(wanted));
+  py::array out = output_array(wanted, name, letters, shape, like);
+  refuse_overlap(name, out, inputs);
+  return std::move(out);
+}
+
+void* data_of(py::object& destination) {
+  return destination.is_none() ? nullptr : static_cast<py::array&>(destination).mutable_data();
+}
+
+void refuse_shared(const char* name, const py::object& a, const char* other_name, const py::object& b) {
+  if (a.is_none() || b.is_none()) return;
+  refuse_overlap(name, py::reinterpret_borrow<py::array>(a), {{other_name, b}});
+}
+
+py::object returned(const Library& library, const py::handle& given, const py::object& gradient) {
+  const bool fresh = given.ptr() == Py_True || given.ptr() == Py_False;
+  return fresh || gradient.is_none() ? library.wrap(gradient) : py::reinterpret_borrow<py::object>(given);
+}
+
+}  // namespace fusedrop::bind

@@ -1,0 +1,83 @@
+// conv_images: the caller's images as kernels meet them: rows of pixels, channels side by side or a plane apart, masked on
+// the way in or out where a layer drops its input.
+#pragma once
+
+#include "cpu/conv_stage.hpp"
+#include "cpu/keep.hpp"
+
+namespace fusedrop::cpu::FD_ISA {
+namespace {
+
+// n pixels of row h of image b from column w on: element (pixel, channel).
+template <class S, class P>
+View<S> pixel_row(const ImageAt<P>& image, i64 b, i64 h, i64 w) {
+  const S* data = static_cast<const S*>(image.data) + b * image.batch + h * image.row + w * image.col;
+  return View<S>(data, image.col, image.channel);
+}
+
+// All pixels of all images lie one after the other, channels side by side: the image is a matrix of pixels.
+template <class P>
+bool is_pixel_matrix(const ImageAt<P>& image, i64 H, i64 W, i64 C) {
+  return image.channel == 1 && image.col == C && image.row == W * C && image.batch == H * W * C;
+}
+
+// Calls visit(b, h, w, n, offset) for the pieces of rows that pixels [begin, end) of [*, rows, cols] consist of.
+template <class Visit>
+FD_FN void visit_rows_of_pixels(Range pixels, i64 rows, i64 cols, Visit visit) {
+  for (i64 m = pixels.begin; m < pixels.end;) {
+    const i64 row = m / cols, w = m - row * cols, n = minimum(cols - w, pixels.end - m);
+    visit(row / rows, row % rows, w, n, m - pixels.begin);
+    m += n;
+  }
+}
+
+// Pixels that lie C elements apart: pixels[m*C + c] = keep(first + m*step, c) ? pixels[m*C + c] * scale : 0.
+template <class S>
+void drop_pixels(const Keeper& keeper, i64 first, i64 step, i64 n, i64 C, S* pixels) {
+  using T = sum_of<S>;
+  using V = Vec<T>;
+  constexpr i64 kAtOnce = 4 * kGroup;  // what one call of the generator serves
+  if (keeper.keeps_all()) return;
+  const T scale = static_cast<T>(keep_scale(keeper.mask().threshold));
+  u32 words[keep_room(4)];
+  for (i64 m = 0; m < n; ++m)
+    for (i64 j = 0; j < C; j += kAtOnce) {
+      const i64 width = minimum(kAtOnce, C - j);
+      keeper.row(first + m * step, j, divide_up(width, kGroup), words);
+      S* p = pixels + m * C + j;
+      i64 c = 0;
+      for (; c + V::W <= width; c += V::W)
+        select(V::lanes(words[c / kGroup] >> (c % kGroup)), V::load(p + c) * V(scale), V(T(0))).store(p + c);
+      for (; c < width; ++c) narrow((words[c / kGroup] >> (c % kGroup)) & 1 ? widen(p[c]) * scale : T(0), p[c]);
+    }
+}
+
+// Pixels of the caller's image, channels side by side, in the type of the sums.
+template <class S, class T = sum_of<S>>
+void load_pixels(View<S> pixels, i64 n, i64 C, T* dst) {
+  if (pixels.cs == 1 && pixels.rs == C) return copy_row(pixels.p, n * C, dst);
+  pack_rows(pixels, n, C, dst, C);
+}
+
+// n pixels of C channels, ld apart, to where the caller's image has them; the image has pixels or channels side by side.
+template <class S>
+void unload_pixels(const S* src, i64 ld, i64 n, i64 C, S* dst, i64 pixel, i64 channel) {
+  if (channel == 1) return relayout(View<S>(src, ld, 1), n, C, dst, pixel);
+  if (pixel == 1) return relayout(View<S>(src, 1, ld), C, n, dst, channel);
+  for (i64 m = 0; m < n; ++m)
+    for (i64 c = 0; c < C; ++c) dst[m * pixel + c * channel] = src[m * ld + c];
+}
+
+// The kernel's weight by taps: dst[(tap*O + o)*I + i] = w(o, i, tap), for o and i its two other axes in either order.
+template <class S>
+void weight_by_taps(const Image& w, i64 KH, i64 KW, i64 outer, i64 O, i64 inner, i64 I, S* dst) {
+  const S* data = static_cast<const S*>(w.data);
+  const bool together = w.row == KW * w.col;  // all taps, not only those of a row
+  for (i64 o = 0; o < O; ++o)
+    for (i64 kh = 0; kh < (together ? 1 : KH); ++kh)
+      relayout(View<S>(data + o * outer + kh * w.row, w.col, inner), together ? KH * KW : KW, I,
+               dst + (kh * KW * O + o) * I, O * I);
+}
+
+}  // namespace
+}  // namespace fusedrop::cpu::FD_ISA

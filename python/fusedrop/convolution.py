@@ -1,0 +1,112 @@
+"""Conv2d: the fused convolution as a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fusedrop import checks
+from fusedrop.convolution_functions import Pair, conv2d, conv2d_backward, conv2d_forward
+from fusedrop.layers import FusedLayer
+
+
+class Conv2d(FusedLayer):
+    """y = dropout(activation(conv(x, w) + b)), fused.
+
+    Args:
+        in_channels, out_channels: C and N.
+        kernel_size: KH and KW, an integer or a pair.
+        stride, padding: an integer or a pair (height, width); zeros are padded.
+        granularity: "element", or "channel" for one decision per image and channel.
+        layout: "NCHW" for x [B, C, H, W], "NHWC" for x [B, H, W, C]; the weight is [N, C, KH, KW] in both.
+        bias, activation, dropout, dropout_before_activation, input_dropout, dtype, init, seed, stream: as in
+            `Linear`; the fan-in is C*KH*KW.
+
+    params: "weight" [N, C, KH, KW], "bias" [N]. grads: the same keys.
+
+    Raises:
+        TypeError, ValueError: naming the argument and both sides.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        *,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        bias: bool = True,
+        activation: str = "identity",
+        dropout: float = 0.0,
+        dropout_before_activation: bool = False,
+        input_dropout: float = 0.0,
+        granularity: str = "element",
+        layout: str = "NCHW",
+        dtype: Any = "float32",
+        init: str | float | None = None,
+        seed: int | None = None,
+        stream: int | None = None,
+    ):
+        self.in_channels = checks.size(in_channels, "in_channels")
+        self.out_channels = checks.size(out_channels, "out_channels")
+        self.kernel_size = checks.pair(kernel_size, "kernel_size", 1)
+        self.stride, self.padding = checks.pair(stride, "stride", 1), checks.pair(padding, "padding", 0)
+        super().__init__(
+            (self.out_channels, self.in_channels, *self.kernel_size),
+            self.out_channels * self.kernel_size[0] * self.kernel_size[1],
+            bias=bias,
+            activation=activation,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            dtype=dtype,
+            init=init,
+            seed=seed,
+            stream=stream,
+        )
+        self.layout, self.granularity = layout, granularity
+        self.dropout_before_activation = dropout_before_activation
+        self._check()
+
+    def _check(self):
+        """Wrong options fail here, not at the first batch: the function checks them on images without channels."""
+        empty = np.empty((0, 0, 1, 1) if self.layout == "NCHW" else (0, 1, 1, 0), self.dtype)
+        conv2d(empty, np.empty((0, 0, 1, 1), self.dtype), **self._fixed())
+
+    def _fixed(self):
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "layout": self.layout,
+            "activation": self.activation,
+            "dropout_before_activation": self.dropout_before_activation,
+            "granularity": self.granularity,
+        }
+
+    def forward(self, x, train=True):
+        """y [B, N, OH, OW] of x [B, C, H, W], or [B, OH, OW, N] of [B, H, W, C]; train=False: no masks, no scale."""
+        following = self.mask_name.following(train)
+        y, self._saved = conv2d_forward(
+            x,
+            self.params["weight"],
+            self.params.get("bias"),
+            p=self._dropout if train else 0.0,
+            input_p=self._input_dropout if train else 0.0,
+            rng=self.mask_name.rng,
+            **self._fixed(),
+        )
+        self.mask_name.rng = following
+        return y
+
+    def backward(self, dy, input_grad=True):
+        """dx like x (None where input_grad is False) for dy like y; fills `grads`."""
+        saved, grads = self._last_forward(), self.grads
+        dx, dw, db = checks.flag(input_grad, "input_grad"), grads["weight"], grads.get("bias", False)
+        return conv2d_backward(dy, saved, dx=dx, dw=dw, db=db)[0]
+
+    def __repr__(self):
+        sizes = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"
+        sizes += f", stride={self.stride}" if self.stride != (1, 1) else ""
+        sizes += f", padding={self.padding}" if self.padding != (0, 0) else ""
+        return f"Conv2d({sizes}{self._options()})"

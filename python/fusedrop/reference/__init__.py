@@ -1,0 +1,47 @@
+"""The specification: what every kernel computes, in float64 NumPy, a few lines a function, nothing fast.
+
+Masks follow the mask contract, version 1 (docs/mask-contract.md); kernels must equal them bit for bit.
+"""
+
+from fusedrop.reference.convolution import Conv2dSaved, conv2d, conv2d_backward, conv2d_forward, fold, patches
+from fusedrop.reference.linear import (
+    ACTIVATIONS,
+    INPUT_STREAM,
+    UNIT_ROW,
+    Saved,
+    activate,
+    activate_backward,
+    dropout,
+    dropout_mask,
+    linear,
+    linear_backward,
+    linear_forward,
+    philox4x32_10,
+    pre_activation_gradient,
+    scale,
+    threshold,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "INPUT_STREAM",
+    "UNIT_ROW",
+    "Conv2dSaved",
+    "Saved",
+    "activate",
+    "activate_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv2d_forward",
+    "dropout",
+    "dropout_mask",
+    "fold",
+    "linear",
+    "linear_backward",
+    "linear_forward",
+    "patches",
+    "philox4x32_10",
+    "pre_activation_gradient",
+    "scale",
+    "threshold",
+]

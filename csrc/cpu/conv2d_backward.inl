@@ -2,13 +2,13 @@
 //   dy [B,OH,OW,N], x [B,H,W,C], w [N,KH,KW,C], any strides | kept [B,OH,OW,N]: y, z or nothing | dx, dw, db, each or null
 //   the masks of y and of x are drawn again from their names: nothing random is stored
 // Work      as forward, for each of dx and dw, whatever the stride: dx takes one product for each phase (conv_window.hpp)
-// Numerics  dx: one chain of fma over the taps and n; dw: over the pixels in order; the same bits for any threads
+// Numerics  dx: one chain of fma over the taps and n; dw: over the pixels of a chunk, class by class; the same bits for any threads
 // Limits    any size >= 0; no read past the last element; re-entrant; memory from scratch.hpp only
 #pragma once
 
-#include "cpu/buffers.hpp"
 #include "cpu/conv_gradient.hpp"
-#include "cpu/store_sink.hpp"
+#include "cpu/conv_product.hpp"
+#include "cpu/conv_weight_product.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
@@ -17,7 +17,6 @@ namespace {
 template <class S>
 struct Conv2dInputGradient {
   using T = sum_of<S>;
-  static constexpr i64 kChunk = 4 * Tiling<T>::MC;
   const Conv2dBackwardArgs& args;
   LinearBackwardArgs rows_args;
   GradientPacker<S> gradient;
@@ -25,11 +24,10 @@ struct Conv2dInputGradient {
   Phase h, w;  // set by run_phase
   Window window;
   Grid grid;
-  BufferLayout<S> layout;
-  i64 stage_at = 0, gradient_at = 0, dx_at = 0;
-  char* const* memory = nullptr;
-  S* taps = nullptr;  // w as [KH*KW*N, C]
-  const Axis every;
+  ConvProduct<T> product;
+  i64 stage_at = 0, gradient_at = 0, sums_at = 0, dx_at = 0;
+  char* const* memory = nullptr;  // a buffer a thread, and one more for w
+  const T* packed = nullptr;  // w of the phase's taps as [K,C], in panels
 
   explicit Conv2dInputGradient(const Conv2dBackwardArgs& a)
       : args(a), rows_args(pixels_as_rows(a)), gradient(rows_args), input_keeper(a.input_mask) {}
@@ -41,33 +39,49 @@ struct Conv2dInputGradient {
   }
 
   void run_phase(const Phase& rows, const Phase& cols) {
-    const Conv2dSizes& s = args.sizes;
     h = rows, w = cols;
-    window = gradient_window(s, h, w);
-    if (window.pixels() == 0 || s.C == 0) return;
-    grid = choose_grid({window.pixels(), s.C, window.depth(), 30, 4, 4, kGroup});
-    layout = BufferLayout<S>(Order::by_rows, grid.col_chunk, window.depth(), false);
+    window = gradient_window(args.sizes, h, w);
+    if (window.pixels() == 0 || args.sizes.C == 0) return;
+    grid = choose_grid({window.pixels(), args.sizes.C, window.depth(), 30, 0, 4, kGroup});
+    product = ConvProduct<T>(window, grid.col_chunk);
     allocate();
-    weight_by_taps(args.w, s.KH, s.KW, args.w.batch, s.N, args.w.channel, s.C, taps);
     run_threads(grid.threads(), [](int thread, void* p) { static_cast<Conv2dInputGradient*>(p)->run(thread); }, this);
   }
 
   void allocate() {
     const Conv2dSizes& s = args.sizes;
-    ScratchLayout extra;
-    extra.add(layout.size());
-    const i64 chunk = minimum(kChunk, window.pixels());
-    stage_at = extra.add(Stage<T>::room(window, chunk) * i64{sizeof(T)});
-    gradient_at = extra.add(ConvGradient<S>::room(s, s.OW));
-    dx_at = extra.add(direct() ? 0 : chunk * s.C * i64{sizeof(S)});
-    memory = scratch(grid.threads() + 1, maximum(extra.size(), s.KH * s.KW * s.N * s.C * i64{sizeof(S)}));
-    taps = reinterpret_cast<S*>(memory[grid.threads()]);
+    ScratchLayout mine;
+    mine.add(product.size());
+    stage_at = mine.add(Stage<T>::room(window, product.chunk()) * i64{sizeof(T)});
+    gradient_at = mine.add(ConvGradient<S>::room(s, s.OW));
+    sums_at = mine.add(product.chunk() * s.C * i64{sizeof(T)});
+    dx_at = mine.add(direct() ? 0 : product.chunk() * s.C * i64{sizeof(S)});
+    ScratchLayout shared;
+    shared.add(packed_room<T>(window.depth(), s.C));
+    const i64 taps_at = shared.add(s.KH * s.KW * s.N * s.C * i64{sizeof(S)});
+    memory = scratch(grid.threads() + 1, maximum(mine.size(), shared.size()));
+    char* weights = memory[grid.threads()];
+    S* taps = reinterpret_cast<S*>(weights + taps_at);
+    weight_by_taps(args.w, s.KH, s.KW, args.w.batch, s.N, args.w.channel, s.C, taps);
+    pack_taps(taps, reinterpret_cast<T*>(weights));
+    packed = reinterpret_cast<const T*>(weights);
+  }
+
+  // Row (t_h*taps_w + t_w)*N + n of B is the weight of the phase's tap (t_h, t_w) for channel n of dz.
+  void pack_taps(const S* taps, T* dst) const {
+    constexpr i64 NR = Tiling<T>::NR;
+    const i64 N = args.sizes.N, C = args.sizes.C, count = window.taps_h * window.taps_w;
+    for (i64 c = 0; c < C; c += NR)
+      for (i64 t = 0; t < count; ++t, dst += N * NR) {
+        const i64 tap = h.tap_at(t / window.taps_w) * args.sizes.KW + w.tap_at(t % window.taps_w);
+        pack_panels<NR>(View<S>(taps + tap * N * C + c, C, 1), N, minimum(NR, C - c), dst);
+      }
   }
 
   void run(int thread) {
     const Range pixels = grid_rows(grid, thread, window.pixels()), cols = grid_cols(grid, thread, args.sizes.C);
-    for (i64 m = pixels.begin; m < pixels.end && cols.size() > 0; m += kChunk)
-      run_chunk({m, minimum(m + kChunk, pixels.end)}, cols, memory[thread]);
+    for (i64 m = pixels.begin; m < pixels.end && cols.size() > 0; m += product.chunk())
+      run_chunk({m, minimum(m + product.chunk(), pixels.end)}, cols, memory[thread]);
   }
 
   void run_chunk(Range pixels, Range cols, char* mine) {
@@ -79,28 +93,12 @@ struct Conv2dInputGradient {
       dz.prepare({first, first + n});
       dz.form_pixels(first, n, dst);
     });
-    auto pack_a = [&](i64 i, i64 rows, i64 k, i64 depth, T* dst, bool) {
-      pack_patch_rows(stage, {pixels.begin + i, pixels.begin + i + rows}, k, depth, dst);
-    };
-    auto pack_b = [&](i64 k, i64 depth, i64 j, i64 width, T* dst) { pack_taps(k, depth, j, width, dst); };
+    T* sums = reinterpret_cast<T*>(mine + sums_at);
+    product.run(stage, pixels, cols, packed, mine, sums, s.C);
     S* dx = direct() ? static_cast<S*>(args.dx.data) + pixels.begin * s.C : reinterpret_cast<S*>(mine + dx_at);
-    StoreSink<S> sink(dx, s.C, every, every, T(1), nullptr, nullptr);
-    gemm_rectangle<Order::by_rows, S>({0, pixels.size()}, cols, pack_a, pack_b, sink, layout.buffers(mine));
+    for (i64 m = 0; m < pixels.size(); ++m)
+      copy_row(sums + m * s.C + cols.begin, cols.size(), dx + m * s.C + cols.begin);
     if (!direct()) unload(pixels, cols, dx);
-  }
-
-  // A strip of B, whose row (t_h*taps_w + t_w)*N + n is the weight of the phase's tap (t_h, t_w) for channel n of dz.
-  void pack_taps(i64 k, i64 depth, i64 j, i64 width, T* dst) const {
-    constexpr i64 NR = Tiling<T>::NR;
-    const i64 N = args.sizes.N, C = args.sizes.C;
-    for (i64 c = 0; c < width; c += NR, dst += depth * NR)
-      for (i64 i = 0; i < depth;) {
-        const i64 tap = (k + i) / N, n = (k + i) % N, count = minimum(N - n, depth - i);
-        const i64 kh = h.tap_at(tap / w.taps), kw = w.tap_at(tap % w.taps);
-        const View<S> rows(taps + ((kh * args.sizes.KW + kw) * N + n) * C + j + c, C, 1);
-        pack_panels<NR>(rows, count, minimum(NR, width - c), dst + i * NR);
-        i += count;
-      }
   }
 
   void unload(Range pixels, Range cols, S* src) const {
@@ -115,7 +113,7 @@ struct Conv2dInputGradient {
   }
 };
 
-// dw and db: K is the pixels, in order; dz and x are staged for a block of them at a time.
+// dw and db: K is the pixels; dz and x are staged for a chunk of them at a time.
 template <class S>
 struct Conv2dWeightGradient {
   using T = sum_of<S>;
@@ -125,12 +123,11 @@ struct Conv2dWeightGradient {
   Keeper input_keeper;
   Window window;
   Grid grid;
-  BufferLayout<S> layout;
-  i64 stage_at = 0, gradient_at = 0;
+  ConvWeightProduct<T> product;
+  i64 stage_at = 0, gradient_at = 0, dz_at = 0, dz_ld = 0;
   char* const* memory = nullptr;
   S* dw = nullptr;  // [N,K]
   T* db_sums = nullptr;  // [N rounded up to whole strips], shared: each thread adds to its own channels
-  const Axis every;
 
   explicit Conv2dWeightGradient(const Conv2dBackwardArgs& a)
       : args(a),
@@ -138,22 +135,24 @@ struct Conv2dWeightGradient {
         gradient(rows_args),
         input_keeper(a.input_mask),
         window(input_window(a.sizes)) {
-    grid =
-        choose_grid({a.sizes.N, args.dw.data == nullptr ? 1 : window.depth(), window.pixels(), 20, 6, kGroup, kGroup});
-    layout = BufferLayout<S>(Order::by_cols, grid.col_chunk, window.pixels(), false);
+    const i64 columns = args.dw.data == nullptr ? 1 : maximum(window.depth(), 1);  // db asks for one round, too
+    grid = choose_grid({a.sizes.N, columns, window.pixels(), 20, 6, kGroup, kGroup});
+    product = ConvWeightProduct<T>(window, grid.row_chunk, grid.col_chunk);
+    dz_ld = round_up(grid.row_chunk, kGroup);
     allocate();
   }
 
   void allocate() {
-    const i64 most = minimum(Tiling<T>::KC, window.pixels()), N = args.sizes.N;
-    ScratchLayout extra;
-    extra.add(layout.size());
-    stage_at = extra.add(Stage<T>::room(window, most) * i64{sizeof(T)});
-    gradient_at = extra.add(ConvGradient<S>::room(args.sizes, most));
+    const i64 most = minimum(product.chunk(), window.pixels()), N = args.sizes.N;
+    ScratchLayout mine;
+    mine.add(product.size());
+    stage_at = mine.add(Stage<T>::room(window, most) * i64{sizeof(T)});
+    gradient_at = mine.add(ConvGradient<S>::room(args.sizes, most));
+    dz_at = mine.add(most * dz_ld * i64{sizeof(T)});
     ScratchLayout shared;
     shared.add(N * window.depth() * i64{sizeof(S)});
     const i64 sums_at = shared.add(round_up(N, kGroup) * i64{sizeof(T)});
-    memory = scratch(grid.threads() + 1, maximum(extra.size(), shared.size()));
+    memory = scratch(grid.threads() + 1, maximum(mine.size(), shared.size()));
     dw = reinterpret_cast<S*>(memory[grid.threads()]);
     db_sums = reinterpret_cast<T*>(memory[grid.threads()] + sums_at);
     for (i64 n = 0; n < round_up(N, kGroup); ++n) db_sums[n] = T(0);
@@ -161,37 +160,26 @@ struct Conv2dWeightGradient {
 
   void run(int thread) {
     char* mine = memory[thread];
-    const Range rows = grid_rows(grid, thread, args.sizes.N), cols = grid_cols(grid, thread, window.depth());
-    ConvGradient<S> dz(args, gradient, minimum(Tiling<T>::KC, window.pixels()), mine + gradient_at);
-    i64 prepared = -1, staged = -1;
-    auto pack_a = [&](i64 n, i64 channels, i64 m, i64 depth, T* dst, bool first) {
-      if (prepared != m) dz.prepare({m, m + depth});
-      prepared = m;
-      dz.form(m, depth, n, channels, dst, Tiling<T>::MC, first && cols.begin == 0 ? db_sums + n : nullptr);
-    };
+    const Range rows = grid_rows(grid, thread, args.sizes.N);
+    Range cols = grid_cols(grid, thread, maximum(window.depth(), 1));
+    const bool sums_db = cols.begin == 0;
+    if (args.dw.data == nullptr) cols = {0, 0};
+    cols.end = minimum(cols.end, window.depth());
+    if (rows.size() == 0 || (cols.size() <= 0 && !sums_db)) return;
+    ConvGradient<S> gradients(args, gradient, minimum(product.chunk(), window.pixels()), mine + gradient_at);
     Stage<T> stage(window);
-    auto pack_b = [&](i64 m, i64 depth, i64 j, i64 width, T* dst) {
-      if (staged != m) stage.fill({m, m + depth}, reinterpret_cast<T*>(mine + stage_at), input_loader());
-      staged = m;
-      pack_patch_panels(stage, {m, m + depth}, j, width, dst);
-    };
-    if (args.dw.data == nullptr || cols.size() == 0) {
-      for (i64 m = 0; m < window.pixels() && cols.begin == 0; m += layout.buffers(mine).blocking.depth)
-        for (i64 n = rows.begin; n < rows.end; n += Tiling<T>::MC)
-          pack_a(n, minimum(Tiling<T>::MC, rows.end - n), m,
-                 minimum(layout.buffers(mine).blocking.depth, window.pixels() - m), layout.buffers(mine).a, true);
-      return;
+    T* dz = reinterpret_cast<T*>(mine + dz_at);
+    product.clear(mine);
+    for (i64 m = 0; m < window.pixels(); m += product.chunk()) {
+      const Range pixels{m, minimum(m + product.chunk(), window.pixels())};
+      gradients.prepare(pixels);
+      gradients.form(m, pixels.size(), rows.begin, rows.size(), dz, dz_ld, sums_db ? db_sums + rows.begin : nullptr);
+      if (cols.size() <= 0) continue;
+      stage.fill(pixels, reinterpret_cast<T*>(mine + stage_at), input_loader<S>(args, input_keeper));
+      product.add(stage, pixels, dz, dz_ld, rows.size(), cols, mine);
     }
-    StoreSink<S> sink(dw, window.depth(), every, every, T(1), nullptr, nullptr);
-    gemm_rectangle<Order::by_cols, S>(rows, cols, pack_a, pack_b, sink, layout.buffers(mine));
-  }
-
-  auto input_loader() const {
-    return [this](i64 b, i64 h, i64 col, i64 n, T* dst) {
-      const Conv2dSizes& s = args.sizes;
-      load_pixels(pixel_row<S>(args.x, b, h, col), n, s.C, dst);
-      drop_pixels(input_keeper, (b * s.H + h) * s.W + col, 1, n, s.C, dst);
-    };
+    const i64 K = window.depth();
+    if (cols.size() > 0) product.store(rows.size(), cols.size(), mine, dw + rows.begin * K + cols.begin, K);
   }
 
   void store() const {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cpu/conv_images.hpp"
+#include "cpu/conv_product.hpp"
 #include "cpu/linear_forward.inl"
 
 namespace fusedrop::cpu::FD_ISA {
@@ -15,17 +16,16 @@ namespace {
 template <class S>
 struct Conv2dForwardJob {
   using T = sum_of<S>;
-  static constexpr i64 kChunk = 4 * Tiling<T>::MC;  // pixels between two packings of w
   const Conv2dForwardArgs& args;
   Window window;
   Keeper input_keeper;
   typename ForwardSink<S>::Finish finish;
-  bool direct;  // y is a matrix of pixels: the product is stored where the caller wants it
+  bool direct;  // y is a matrix of pixels: finished where the caller wants it
   Grid grid;
-  BufferLayout<S> layout;
-  i64 stage_at = 0, y_at = 0, z_at = 0, size = 0;  // in a thread's memory
+  ConvProduct<T> product;
+  i64 stage_at = 0, sums_at = 0, words_at = 0, y_at = 0, z_at = 0;  // in a thread's memory
   char* const* memory = nullptr;  // a buffer a thread, and one more for w
-  S* w = nullptr;  // [K,N]
+  const T* packed = nullptr;  // w as [K,N], in panels
 
   explicit Conv2dForwardJob(const Conv2dForwardArgs& a)
       : args(a),
@@ -36,72 +36,87 @@ struct Conv2dForwardJob {
                                  return &ForwardSink<S>::template finish_tile<decltype(act)>;
                                })),
         direct(is_pixel_matrix(a.y, a.sizes.OH, a.sizes.OW, a.sizes.N)) {
-    const Conv2dSizes& s = a.sizes;
-    // In multiply-adds an element: a patch's share of the stage and its copy, and w's panels.
-    grid = choose_grid({window.pixels(), s.N, window.depth(), 30, 4, 4, kGroup});
-    layout = BufferLayout<S>(Order::by_rows, grid.col_chunk, window.depth(), false);
+    // In multiply-adds an element: a patch's share of the stage and its copy. w is packed for all.
+    grid = choose_grid({window.pixels(), a.sizes.N, window.depth(), 30, 0, 4, kGroup});
+    product = ConvProduct<T>(window, grid.col_chunk);
     allocate();
-    weight_by_taps(a.w, s.KH, s.KW, a.w.channel, s.C, a.w.batch, s.N, w);
   }
 
   void allocate() {
-    ScratchLayout extra;
-    extra.add(layout.size());
-    const i64 chunk = minimum(kChunk, window.pixels()), image = direct ? 0 : chunk * args.sizes.N * i64{sizeof(S)};
-    stage_at = extra.add(Stage<T>::room(window, chunk) * i64{sizeof(T)});
-    y_at = extra.add(image);
-    z_at = extra.add(args.z.data == nullptr ? 0 : image);
-    size = extra.size();
-    const i64 weight = window.depth() * args.sizes.N * i64{sizeof(S)};
-    memory = scratch(grid.threads() + 1, maximum(size, weight));
-    w = reinterpret_cast<S*>(memory[grid.threads()]);
+    const i64 N = args.sizes.N, chunk = product.chunk(), image = direct ? 0 : chunk * N * i64{sizeof(S)};
+    ScratchLayout mine;
+    mine.add(product.size());
+    stage_at = mine.add(Stage<T>::room(window, chunk) * i64{sizeof(T)});
+    sums_at = mine.add(chunk * N * i64{sizeof(T)});
+    words_at = mine.add(keep_room(Tiling<T>::MC) * i64{sizeof(u32)});
+    y_at = mine.add(image);
+    z_at = mine.add(args.z.data == nullptr ? 0 : image);
+    ScratchLayout shared;
+    shared.add(packed_room<T>(window.depth(), N));
+    const i64 w_at = shared.add(window.depth() * N * i64{sizeof(S)});
+    memory = scratch(grid.threads() + 1, maximum(mine.size(), shared.size()));
+    char* weights = memory[grid.threads()];
+    const Conv2dSizes& s = args.sizes;
+    S* w = reinterpret_cast<S*>(weights + w_at);
+    weight_by_taps(args.w, s.KH, s.KW, args.w.channel, s.C, args.w.batch, N, w);
+    pack_panels<Tiling<T>::NR>(View<S>(w, N, 1), window.depth(), N, reinterpret_cast<T*>(weights));
+    packed = reinterpret_cast<const T*>(weights);
   }
 
   void run(int thread) {
     const Range rows = grid_rows(grid, thread, window.pixels()), cols = grid_cols(grid, thread, args.sizes.N);
-    for (i64 m = rows.begin; m < rows.end && cols.size() > 0; m += kChunk)
-      run_chunk({m, minimum(m + kChunk, rows.end)}, cols, memory[thread]);
+    for (i64 m = rows.begin; m < rows.end && cols.size() > 0; m += product.chunk())
+      run_chunk({m, minimum(m + product.chunk(), rows.end)}, cols, memory[thread]);
   }
 
   void run_chunk(Range pixels, Range cols, char* mine) {
     Stage<T> stage(window);
-    stage.fill(pixels, reinterpret_cast<T*>(mine + stage_at), [&](i64 b, i64 h, i64 col, i64 n, T* dst) {
-      const Conv2dSizes& s = args.sizes;
-      load_pixels(pixel_row<S>(args.x, b, h, col), n, s.C, dst);
-      drop_pixels(input_keeper, (b * s.H + h) * s.W + col, 1, n, s.C, dst);
-    });
-    LinearForwardArgs product = product_of(pixels, mine);
-    const Keeper keeper(product.mask);
-    ForwardSink<S> sink(product, keeper, finish, T(0), layout.words(mine));
-    auto pack_a = [&](i64 i, i64 rows, i64 k, i64 depth, T* dst, bool) {
-      pack_patch_rows(stage, {pixels.begin + i, pixels.begin + i + rows}, k, depth, dst);
-    };
-    auto pack_b = [&](i64 k, i64 depth, i64 j, i64 width, T* dst) {
-      pack_panels<Tiling<T>::NR>(View<S>(w + k * product.N + j, product.N, 1), depth, width, dst);
-    };
-    gemm_rectangle<Order::by_rows, S>({0, product.M}, cols, pack_a, pack_b, sink, layout.buffers(mine));
+    stage.fill(pixels, reinterpret_cast<T*>(mine + stage_at), input_loader<S>(args, input_keeper));
+    T* sums = reinterpret_cast<T*>(mine + sums_at);
+    product.run(stage, pixels, cols, packed, mine, sums, args.sizes.N);
+    const LinearForwardArgs layer = layer_of(pixels, mine);
+    const Keeper keeper(layer.mask);
+    ForwardSink<S> sink(layer, keeper, finish, T(0), reinterpret_cast<u32*>(mine + words_at));
+    finish_rows(layer.M, cols, sums, layer.N, sink);
     if (direct) return;
-    unload(pixels, cols, static_cast<const S*>(product.y), args.y);
-    if (product.z != nullptr) unload(pixels, cols, static_cast<const S*>(product.z), args.z);
+    unload(pixels, cols, static_cast<const S*>(layer.y), args.y);
+    if (layer.z != nullptr) unload(pixels, cols, static_cast<const S*>(layer.z), args.z);
+  }
+
+  // What gemm.hpp does with the tiles of a product's last block.
+  static void finish_rows(i64 rows, Range cols, const T* sums, i64 ld, ForwardSink<S>& sink) {
+    constexpr i64 MR = Tiling<T>::MR, NR = Tiling<T>::NR, MC = Tiling<T>::MC;
+    alignas(64) T tile[MR * NR];
+    for (i64 ic = 0; ic < rows; ic += MC)
+      for (i64 js = cols.begin; js < cols.end; js += kGroup) {
+        const i64 end = minimum(ic + MC, rows), width = minimum(kGroup, cols.end - js);
+        sink.begin_strip(ic, end - ic, js, width);
+        for (i64 j = js; j < js + width; j += NR)
+          for (i64 i = ic; i < end; i += MR) {
+            const i64 m = minimum(MR, end - i), n = minimum(NR, js + width - j);
+            copy_tile(sums + i * ld + j, ld, m, n, tile, NR);
+            sink.finish(i, m, j, n, tile);
+          }
+      }
   }
 
   // The linear layer that these pixels are.
-  LinearForwardArgs product_of(Range pixels, char* mine) const {
-    LinearForwardArgs product{};
-    product.dtype = args.dtype;
-    product.M = pixels.size(), product.N = args.sizes.N, product.K = window.depth();
-    product.b = args.b, product.b_stride = args.b_stride;
+  LinearForwardArgs layer_of(Range pixels, char* mine) const {
+    LinearForwardArgs layer{};
+    layer.dtype = args.dtype;
+    layer.M = pixels.size(), layer.N = args.sizes.N, layer.K = window.depth();
+    layer.b = args.b, layer.b_stride = args.b_stride;
     const auto at = [&](const OutputImage& image, i64 scratch_at) -> void* {
       if (image.data == nullptr) return nullptr;
-      return direct ? static_cast<S*>(image.data) + pixels.begin * product.N : reinterpret_cast<S*>(mine + scratch_at);
+      return direct ? static_cast<S*>(image.data) + pixels.begin * layer.N : reinterpret_cast<S*>(mine + scratch_at);
     };
-    product.y = at(args.y, y_at);
-    product.z = at(args.z, z_at);
-    product.activation = args.activation;
-    product.before = args.before;
-    product.mask = args.mask;
-    product.mask.row0 += static_cast<u64>(pixels.begin);
-    return product;
+    layer.y = at(args.y, y_at);
+    layer.z = at(args.z, z_at);
+    layer.activation = args.activation;
+    layer.before = args.before;
+    layer.mask = args.mask;
+    layer.mask.row0 += static_cast<u64>(pixels.begin);
+    return layer;
   }
 
   void unload(Range pixels, Range cols, const S* src, const OutputImage& image) const {

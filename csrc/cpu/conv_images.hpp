@@ -59,6 +59,16 @@ void load_pixels(View<S> pixels, i64 n, i64 C, T* dst) {
   pack_rows(pixels, n, C, dst, C);
 }
 
+// What a stage of x is filled with.
+template <class S, class Args>
+auto input_loader(const Args& args, const Keeper& keeper) {
+  return [&](i64 b, i64 h, i64 w, i64 n, sum_of<S>* dst) {
+    const Conv2dSizes& s = args.sizes;
+    load_pixels(pixel_row<S>(args.x, b, h, w), n, s.C, dst);
+    drop_pixels(keeper, (b * s.H + h) * s.W + w, 1, n, s.C, dst);
+  };
+}
+
 // n pixels of C channels, ld apart, to where the caller's image has them; the image has pixels or channels side by side.
 template <class S>
 void unload_pixels(const S* src, i64 ld, i64 n, i64 C, S* dst, i64 pixel, i64 channel) {
@@ -77,6 +87,12 @@ void weight_by_taps(const Image& w, i64 KH, i64 KW, i64 outer, i64 O, i64 inner,
     for (i64 kh = 0; kh < (together ? 1 : KH); ++kh)
       relayout(View<S>(data + o * outer + kh * w.row, w.col, inner), together ? KH * KW : KW, I,
                dst + (kh * KW * O + o) * I, O * I);
+}
+
+// Bytes of a matrix [depth, cols] in panels.
+template <class T>
+i64 packed_room(i64 depth, i64 cols) {
+  return depth * round_up(cols, Tiling<T>::NR) * i64{sizeof(T)};
 }
 
 }  // namespace

@@ -81,68 +81,11 @@ class Stage {
   i64 first_ = 0;  // row
 };
 
-// Calls visit(pointer to the patch, index) for the pixels of a range, in order.
-template <class T, class Visit>
-FD_FN void visit_patches(const Stage<T>& stage, Range pixels, Visit visit) {
-  const i64 cols = stage.window().cols, apart = stage.window().step_w * stage.window().channels;
-  for (i64 m = pixels.begin; m < pixels.end;) {
-    const i64 row = m / cols, stop = minimum(pixels.end, (row + 1) * cols);
-    const T* p = stage.patch(row, m - row * cols);
-    for (; m < stop; ++m, p += apart) visit(p, m - pixels.begin);
-  }
-}
-
 // Whole packs: up to W - 1 elements more are read and written than n.
 template <class T>
 FD_FN void copy_packs(const T* src, i64 n, T* dst) {
   using V = Vec<T>;
   for (i64 c = 0; c < n; c += V::W) V::load(src + c).store(dst + c);
-}
-
-// A block of A: dst[r*LDA + c] = patch(pixels.begin + r, k + c), c < depth. LDA leaves a row room for the last pack.
-template <class T>
-void pack_patch_rows(const Stage<T>& stage, Range pixels, i64 k, i64 depth, T* dst) {
-  const i64 run = stage.window().tap_row(), pitch = stage.pitch();
-  if (depth == 0) return;
-  visit_patches(stage, pixels, [&](const T* patch, i64 r) {
-    T* row = dst + r * Tiling<T>::LDA;
-    for (i64 c = 0, tap = k / run, offset = k % run; c < depth; ++tap, offset = 0) {
-      const i64 n = minimum(run - offset, depth - c);
-      copy_packs(patch + tap * pitch + offset, n, row + c);
-      c += n;
-    }
-  });
-}
-
-// One panel: dst[m*NR + c] = patch(pixels.begin + m, k + c), c < width. Packs spill over the row after, which is written later.
-template <class T>
-void pack_patch_panel(const Stage<T>& stage, Range pixels, i64 k, i64 width, T* dst) {
-  constexpr i64 NR = Tiling<T>::NR;
-  const i64 run = stage.window().tap_row(), pitch = stage.pitch();
-  struct Piece {
-    i64 from, to, n;
-  } pieces[NR];
-  i64 count = 0;
-  for (i64 c = 0, tap = k / run, offset = k % run; c < width; ++tap, offset = 0) {
-    const i64 n = minimum(run - offset, width - c);
-    pieces[count++] = {tap * pitch + offset, c, n};
-    c += n;
-  }
-  if (count == 1 && width == NR) {
-    visit_patches(stage, pixels, [&](const T* patch, i64 m) { copy_packs(patch + pieces[0].from, NR, dst + m * NR); });
-    return;
-  }
-  visit_patches(stage, pixels, [&](const T* patch, i64 m) {
-    for (i64 i = 0; i < count; ++i) copy_packs(patch + pieces[i].from, pieces[i].n, dst + m * NR + pieces[i].to);
-  });
-}
-
-// A strip of B: its panels, NR columns each, one after the other.
-template <class T>
-void pack_patch_panels(const Stage<T>& stage, Range pixels, i64 k, i64 cols, T* dst) {
-  constexpr i64 NR = Tiling<T>::NR;
-  for (i64 c = 0; c < cols; c += NR)
-    pack_patch_panel(stage, pixels, k + c, minimum(NR, cols - c), dst + c * pixels.size());
 }
 
 }  // namespace

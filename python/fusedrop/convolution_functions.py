@@ -45,7 +45,8 @@ def conv2d_forward(
         layout: order of the axes of x and y. It changes neither values nor masks, nor a single bit of either.
         activation, p, dropout_before_activation, input_p: as in `linear_forward`.
         rng: names the masks. Row (b*OH + i)*OW + j and column n of the mask of y; the mask of x likewise over H and
-            W, on the stream with the top bit flipped. A shard of images that begins with image b0 passes row0 = b0*OH*OW.
+            W, on the stream with the top bit flipped. A shard of images that begins with image b0 passes
+            row0 = b0*OH*OW.
         granularity: "element", or "channel" for one decision per image and channel (Dropout2d): the mask of row b.
 
     Returns:

@@ -24,6 +24,10 @@ PRINTED = {
         r"y = x\*mask, dx = dout\*mask, test y = x\*\(1-ratio\): exact for ranks \[1, 2, 3, 4, 5\]",
         r"mean (\d\.\d\d)\d, the test output's mean \1",
     ],
+    "02_overfitting": [
+        r"^no dropout +train accuracy [01]\.\d{3}, test accuracy [01]\.\d{3}$",
+        r"^dropout 0\.2 +train accuracy [01]\.\d{3}, test accuracy [01]\.\d{3}$",
+    ],
     "03_linear_dropout_relu_linear": [
         r"x \(442, 10\) -> y \(442, 2\)",
         r"dx \(442, 10\), d0\.weight \(5, 10\), d0\.bias \(5,\), d1\.weight \(2, 5\), d1\.bias \(2,\)",
@@ -31,14 +35,31 @@ PRINTED = {
         r"numeric +d0\.weight differs by at most \d\.\de-(09|1\d)",
         r"right for [789]\d% of the other 100",
     ],
+    "04_l2_and_dropout": [
+        r"^ +train accuracy +test accuracy +test loss +sqrt\(Σ w²\) +Σ \|w\|$",
+        r"^dropout \+ L1( +\d+\.\d{3}){5}$",
+    ],
     "07_fashion_mnist_mlp": [
         r"^data: the images in small, from the folder ",
         r"^epoch  2  train loss \d\.\d{4}  train accuracy [01]\.\d{4}  test accuracy [01]\.\d{4}$",
+    ],
+    "08_early_stopping": [
+        r"^2 epochs, then: no epoch was left$",
+        r"^test accuracy 0\.\d{4}, loss \d\.\d{4}, with the weights of epoch [12]$",
     ],
     "09_fully_connected_layer": [
         r"^z +\(200, 100\) +differs from the formula by \d\.\de-0[678]",
         r"^dW \(64, 100\) +differs from the formula by \d\.\de-0[678]",
         r"^epoch 30: .* test accuracy 0\.9\d",
+    ],
+    "10_scheduled_rate": [r"^step    3  train loss \d\.\d{3}  test loss .*  dropout rate 0\.500$"],
+    "11_adaptive_rate": [
+        r"^adaptive +train loss .*, gap -?\d\.\d{3}, dropout rate 0\.\d00$",
+        r"^fixed .*, gap -?\d\.\d{3}$",
+    ],
+    "12_dense_dropout": [
+        r"^dropout 0\.5: test loss \d\.\d{3}, lowest \d\.\d{3}; test accuracy 0\.\d{3}$",
+        r"predicted, with its probability: \d \([01]\.\d\d\)",
     ],
 }
 

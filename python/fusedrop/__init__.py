@@ -7,7 +7,8 @@ of (seed, stream, step, row, col), the same bits in every kernel, thread count, 
 
 Functions       linear, linear_forward, linear_backward, dropout, dropout_mask, activate, activate_backward
 Layers          Linear, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, Flatten, Sequential
-Training        softmax_cross_entropy, SGD, Adam
+Training        softmax_cross_entropy, SGD, Adam, penalty
+Conveniences    Trainer, EarlyStopping, History, split_validation, LinearSchedule, StepSchedule, AdaptiveSchedule
 Specification   fusedrop.reference, in float64 NumPy
 """
 
@@ -25,6 +26,9 @@ from fusedrop._core import (
     set_num_threads,
     use_isa,
 )
+from fusedrop.adaptive import AdaptiveSchedule
+from fusedrop.batches import split_validation
+from fusedrop.callbacks import EarlyStopping, TrainingState
 from fusedrop.convolution import Conv2d
 from fusedrop.convolution_functions import conv2d, conv2d_backward, conv2d_forward
 from fusedrop.functions import (
@@ -36,22 +40,29 @@ from fusedrop.functions import (
     linear_backward,
     linear_forward,
 )
+from fusedrop.history import History
 from fusedrop.layers import Layer, Linear, Parameter
 from fusedrop.losses import softmax_cross_entropy
 from fusedrop.network import Sequential
-from fusedrop.optim import SGD, Adam
+from fusedrop.optim import SGD, Adam, penalty
+from fusedrop.schedules import LinearSchedule, StepSchedule
 from fusedrop.simple_layers import GELU, Activation, Dropout, Flatten, ReLU, Sigmoid, SiLU, Tanh
+from fusedrop.trainer import Trainer
 
 __all__ = [
     "GELU",
     "SGD",
     "Activation",
     "Adam",
+    "AdaptiveSchedule",
     "Conv2d",
     "Dropout",
+    "EarlyStopping",
     "Flatten",
+    "History",
     "Layer",
     "Linear",
+    "LinearSchedule",
     "Parameter",
     "Philox",
     "ReLU",
@@ -59,7 +70,10 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "StepSchedule",
     "Tanh",
+    "Trainer",
+    "TrainingState",
     "__version__",
     "activate",
     "activate_backward",
@@ -75,9 +89,11 @@ __all__ = [
     "linear",
     "linear_backward",
     "linear_forward",
+    "penalty",
     "reference",
     "set_num_threads",
     "softmax_cross_entropy",
+    "split_validation",
     "use_isa",
 ]
 

@@ -86,6 +86,15 @@ def pair(value, name, low):
     return int(items[0]), int(items[1])
 
 
+def count(value, name):
+    """A whole number >= 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer >= 1; got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+    return int(value)
+
+
 def number(value, name, wanted, low=0.0, below=math.inf):
     """A real number in [low, below), as a float; `wanted` says that range in the error."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):

@@ -21,7 +21,7 @@ def softmax_cross_entropy(logits, labels):
         TypeError, ValueError: naming the argument and both sides.
     """
     _check_logits(logits)
-    target = _target_rows(labels, *logits.shape, logits.dtype)
+    target = target_rows(labels, *logits.shape, logits.dtype)
     classes, rows = (target, None) if target.ndim == 1 else (None, target)
     return _core.softmax_cross_entropy(np.ascontiguousarray(logits), classes, rows)
 
@@ -32,7 +32,7 @@ def _check_logits(logits):
         raise ValueError(f"logits must be [M, N] with N >= 1; got {list(logits.shape)}")
 
 
-def _target_rows(labels, m, n, dtype):
+def target_rows(labels, m, n, dtype):
     """labels as int64 [M] or as rows of probabilities [M, N] of this dtype, C-contiguous."""
     labels = np.asarray(labels)
     if labels.ndim == 1:

@@ -1,8 +1,15 @@
 """Optimisers: SGD and Adam, with L1 and L2 penalties on the weights.
 
-The penalty l1 * Σ|w| + l2/2 * Σ w² covers weights (arrays of rank 2 or more), not biases; `penalty()` is its
-value, to be added to the loss that is reported, and step() adds its gradient. All updates are in place, and computed
-in float32 for bfloat16 parameters: a step below 1/512 of a weight is then lost in its rounding.
+What they minimise is the objective
+
+    loss + l1 * Σ|w| + l2/2 * Σ w²
+
+whose sums run over the weights (arrays of rank 2 or more), not over biases. step() adds the penalty's gradient,
+l1 * sign(w) + l2 * w with sign(0) = 0, to the loss's; `penalty` is its value, to be added to the loss that is
+reported. Dropout acts inside the loss and leaves the penalty alone, so all of them can be used together.
+
+All updates are in place, and computed in float32 for bfloat16 parameters: a step below 1/512 of a weight is then lost
+in its rounding.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fusedrop import _core, checks
-from fusedrop.layers import Parameter
+from fusedrop.layers import Layer, Parameter
 
 
 class Optimizer:
@@ -34,10 +41,7 @@ class Optimizer:
 
     def penalty(self) -> float:
         """l1 * Σ|w| + l2/2 * Σ w² over the weights."""
-        weights = [p.value.astype(np.float64, copy=False) for p in self.parameters if p.value.ndim >= 2]
-        l1 = sum(float(np.abs(w).sum()) for w in weights) if self.l1 else 0.0
-        l2 = sum(float(np.square(w).sum()) for w in weights) if self.l2 else 0.0
-        return self.l1 * l1 + self.l2 / 2 * l2
+        return penalty(self.parameters, l1=self.l1, l2=self.l2)
 
     def step(self) -> None:
         """One update of every parameter from its gradient, in one call of the kernels."""
@@ -130,22 +134,44 @@ class Adam(Optimizer):
         _core.adam_step(parameters, self._lr, *self.betas, self.eps, self.l1, self.l2, self._steps + 1)
 
 
+def penalty(net: Layer | Iterable[Parameter], *, l1: float = 0.0, l2: float = 0.0) -> float:
+    """l1 * Σ|w| + l2/2 * Σ w², summed in float64: what L1 and L2 add to the loss.
+
+    The weights are the parameters of rank 2 or more; biases are not penalised. An optimiser with the same l1= and l2=
+    adds this value's gradient to the loss's in each step.
+
+    Args:
+        net: a layer, a network, or parameters such as net.parameters().
+        l1, l2: its factors, finite numbers >= 0.
+    """
+    l1, l2 = _not_negative(l1, "l1"), _not_negative(l2, "l2")
+    weights = [p.value.astype(np.float64, copy=False) for p in parameters_of(net, "net") if p.value.ndim >= 2]
+    absolute = sum(float(np.abs(w).sum()) for w in weights) if l1 else 0.0
+    squared = sum(float(np.square(w).sum()) for w in weights) if l2 else 0.0
+    return l1 * absolute + l2 / 2 * squared
+
+
+def parameters_of(net: Layer | Iterable[Parameter], name: str = "net") -> list[Parameter]:
+    """Those of a layer or network, or the parameters given."""
+    return net.parameters() if isinstance(net, Layer) else _parameters(net, name)
+
+
 def _zeros_like(value):
     """State of a parameter: in float32 for bfloat16, which is too coarse to take small steps of a running mean."""
     return np.zeros(value.shape, np.float64 if value.dtype == np.float64 else np.float32)
 
 
-def _parameters(parameters):
+def _parameters(parameters, name="parameters"):
     """A list of them, from an iterable of Parameter."""
     wanted = "an iterable of fusedrop.Parameter, as from net.parameters()"
     if not isinstance(parameters, Iterable):
-        raise TypeError(f"parameters must be {wanted}; got {type(parameters).__name__}")
+        raise TypeError(f"{name} must be {wanted}; got {type(parameters).__name__}")
     parameters = list(parameters)
     for i, p in enumerate(parameters):
         if not isinstance(p, Parameter):
-            raise TypeError(f"parameters must be {wanted}; got {type(p).__name__} at [{i}]")
+            raise TypeError(f"{name} must be {wanted}; got {type(p).__name__} at [{i}]")
         if any(p.value is other.value for other in parameters[:i]):
-            raise ValueError(f"parameters must be {wanted}, each once; got {p.name} twice")
+            raise ValueError(f"{name} must be {wanted}, each once; got {p.name} twice")
     return parameters
 
 

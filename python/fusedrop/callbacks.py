@@ -1,0 +1,179 @@
+"""What may take part in training, and when: callbacks, their state, early stopping.
+
+A callback is a plain function, called with the state after each epoch, or an object with any of these methods, each
+called with the state:
+
+    before_fit      the arguments are checked, nothing has been trained
+    before_step     the next batch is about to go forward
+    after_step      the optimiser has stepped; state.step counts it
+    after_epoch     the history has this epoch's numbers
+    after_fit       training has ended, however it did
+
+Callbacks run in the order in which they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusedrop import checks
+from fusedrop.history import History
+from fusedrop.layers import Layer
+from fusedrop.optim import parameters_of
+
+MOMENTS = ("before_fit", "before_step", "after_step", "after_epoch", "after_fit")
+HIGHER_IS_BETTER = {
+    "train loss": False,
+    "train accuracy": True,
+    "validation loss": False,
+    "validation accuracy": True,
+}
+
+
+@dataclass
+class TrainingState:
+    """Where training is. Callbacks may change the network and the optimiser, append to the history, and set `stop`.
+
+    net, optimiser: what is trained, and by what.
+    history: so far.
+    measured: the names of what each epoch appends to it, known before the first.
+    epochs, steps: how many there will be, if nothing stops them.
+    epoch: the current one, from 1; 0 before the first.
+    step: training steps done, over all epochs.
+    record_steps: whether history.steps is being written.
+    stop: a reason (a text) to end training after this step or epoch; None to go on.
+    """
+
+    net: Layer
+    optimiser: Any
+    epochs: int
+    steps: int
+    measured: tuple[str, ...]
+    record_steps: bool = False
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    step: int = 0
+    stop: str | None = None
+
+
+Listener = Callable[[TrainingState], Any]
+
+
+def listeners(callbacks: Iterable[Any]) -> dict[str, list[Listener]]:
+    """Who is called at each moment, in order."""
+    found: dict[str, list[Listener]] = {moment: [] for moment in MOMENTS}
+    for callback in callbacks:
+        methods = {moment: getattr(callback, moment) for moment in MOMENTS if hasattr(callback, moment)}
+        for moment, call in (methods or {"after_epoch": callback}).items():
+            found[moment].append(call)
+    return found
+
+
+def check_callbacks(callbacks: Any) -> list[Any]:
+    """A list of them; an object that would never be called is an error."""
+    wanted = f"functions, or objects with a method among {', '.join(MOMENTS)}"
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks must be a list of {wanted}; got {type(callbacks).__name__}")
+    for i, callback in enumerate(callbacks):
+        called = callable(callback) or any(hasattr(callback, moment) for moment in MOMENTS)
+        if isinstance(callback, type) or not called:
+            got = f"the class {callback.__name__}" if isinstance(callback, type) else type(callback).__name__
+            raise TypeError(f"callbacks[{i}] must be one of {wanted}; got {got}")
+    return list(callbacks)
+
+
+class EarlyStopping:
+    """Ends training once a number has not improved for a while, and goes back to the best weights.
+
+    An epoch improves if its number is better than the best so far by more than min_delta; NaN never is. Training
+    ends after `patience` epochs in a row without improvement. The weights of the best epoch are restored whenever
+    training ends: stopped early, at its last epoch, or by Ctrl-C. The optimiser's own state is not.
+
+    Args:
+        monitor: a name in the history.
+        patience: epochs, 1 or more.
+        min_delta: by how much an epoch must be better, >= 0.
+        restore_best: False leaves the last weights.
+        higher_is_better: for a number of your own; known for losses (False) and accuracies (True).
+
+    best, best_epoch: the best number and its epoch, from 1; None and 0 before the first.
+
+    In a loop of your own: `if early.update(value, net): break`, and `early.restore(net)` after the loop.
+
+    Prechelt, "Early Stopping - But When?", 1998.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        *,
+        higher_is_better: bool | None = None,
+    ):
+        if higher_is_better is None and (not isinstance(monitor, str) or monitor not in HIGHER_IS_BETTER):
+            known = ", ".join(map(repr, HIGHER_IS_BETTER))
+            raise ValueError(f"monitor must be one of {known}, or come with higher_is_better=; got {monitor!r}")
+        self.monitor = monitor
+        self.higher_is_better = (
+            HIGHER_IS_BETTER[monitor] if higher_is_better is None else checks.flag(higher_is_better, "higher_is_better")
+        )
+        self.patience = checks.count(patience, "patience")
+        self.min_delta = checks.number(min_delta, "min_delta", "a finite number >= 0")
+        self.restore_best = checks.flag(restore_best, "restore_best")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen; each fit starts so."""
+        self.best: float | None = None
+        self.best_epoch = self.epoch = 0
+        self._weights: list[np.ndarray] = []
+
+    def update(self, value: float, net) -> bool:
+        """Take one epoch's number, keep the weights of `net` if it is the best; whether to stop."""
+        value = float(value)
+        self.epoch += 1
+        if self._improves(value):
+            if self.restore_best:
+                self._weights = [p.value.copy() for p in parameters_of(net)]
+            self.best, self.best_epoch = value, self.epoch
+        return self.epoch - self.best_epoch >= self.patience
+
+    def _improves(self, value):
+        if self.best is None:
+            return value == value
+        return value > self.best + self.min_delta if self.higher_is_better else value < self.best - self.min_delta
+
+    def restore(self, net) -> None:
+        """Write the best epoch's weights into those of `net`; before the first, or without restore_best, do nothing."""
+        for p, best in zip(parameters_of(net), self._weights, strict=False):
+            p.value[...] = best
+
+    def before_fit(self, state: TrainingState) -> None:
+        """Refuse to wait for a number that will not come."""
+        if self.monitor in HIGHER_IS_BETTER and self.monitor not in state.measured:
+            raise ValueError(f"monitor must be one of {list(state.measured)}, what fit measures; got {self.monitor!r}")
+        self.reset()
+
+    def after_epoch(self, state: TrainingState) -> None:
+        """`update` with the monitored number."""
+        if not state.history.get(self.monitor):
+            raise ValueError(f"monitor must be one of {list(state.history)}, the history; got {self.monitor!r}")
+        if self.update(state.history[self.monitor][-1], state.net):
+            state.stop = "early stopping"
+
+    def after_fit(self, state: TrainingState) -> None:
+        """`restore`."""
+        self.restore(state.net)
+
+
+def check_early_stopping(early_stopping: Any) -> list[EarlyStopping]:
+    """fit's early_stopping= as a list of callbacks."""
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        raise TypeError(f"early_stopping must be an EarlyStopping or None; got {type(early_stopping).__name__}")
+    return [] if early_stopping is None else [early_stopping]

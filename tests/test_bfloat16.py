@@ -147,7 +147,7 @@ def test_small_gradients_are_not_lost_in_adams_moments():
     for _ in range(50):
         layer.grads["weight"][...] = 1
         optimiser.step()
-    second = optimiser._moments[0][1]
+    second = optimiser.state_dict()["slots"]["second_moment"][0]
     assert second.dtype == np.float32
     assert np.allclose(second, 1 - 0.999**50, rtol=200 * EPS, atol=0)  # four roundings a step
 

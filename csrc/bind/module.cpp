@@ -12,5 +12,6 @@ PYBIND11_MODULE(_core, m) {
   fusedrop::bind::register_dropout(m);
   fusedrop::bind::register_activation(m);
   fusedrop::bind::register_training(m);
+  fusedrop::bind::register_pool(m);
   fusedrop::bind::register_runtime(m);
 }

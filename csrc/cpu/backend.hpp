@@ -3,6 +3,7 @@
 
 #include "core/args.hpp"
 #include "core/conv_args.hpp"
+#include "core/pool_args.hpp"
 
 namespace fusedrop::cpu {
 
@@ -17,6 +18,8 @@ struct Backend {
   void (*activation)(const ActivationArgs&);
   void (*softmax_cross_entropy)(const SoftmaxArgs&);
   void (*update)(const UpdateArgs&);
+  void (*pool_forward)(const PoolForwardArgs&);
+  void (*pool_backward)(const PoolBackwardArgs&);
   i64 (*fma_burst)(Dtype, i64 rounds);  // returns its floating-point operations
 };
 

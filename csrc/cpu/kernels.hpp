@@ -13,6 +13,8 @@ void dropout_mask(const DropoutMaskArgs& args);
 void activation(const ActivationArgs& args);
 void softmax_cross_entropy(const SoftmaxArgs& args);
 void update(const UpdateArgs& args);
+void pool_forward(const PoolForwardArgs& args);
+void pool_backward(const PoolBackwardArgs& args);
 i64 fma_burst(Dtype dtype, i64 rounds);
 
 extern const Backend backend;

@@ -22,9 +22,18 @@ i64 fma_burst(Dtype dtype, i64 rounds) {
   return dtype == Dtype::bfloat16 ? fma_rounds<bfloat16>(rounds) : avx512::fma_burst(dtype, rounds);
 }
 
-const Backend backend = {
-    FD_ISA_NAME,     linear_forward,       linear_backward,    avx512::conv2d_forward,        avx512::conv2d_backward,
-    avx512::dropout, avx512::dropout_mask, avx512::activation, avx512::softmax_cross_entropy, avx512::update,
-    fma_burst};
+const Backend backend = {FD_ISA_NAME,
+                         linear_forward,
+                         linear_backward,
+                         avx512::conv2d_forward,
+                         avx512::conv2d_backward,
+                         avx512::dropout,
+                         avx512::dropout_mask,
+                         avx512::activation,
+                         avx512::softmax_cross_entropy,
+                         avx512::update,
+                         avx512::pool_forward,
+                         avx512::pool_backward,
+                         fma_burst};
 
 }  // namespace fusedrop::cpu::avx512_bf16

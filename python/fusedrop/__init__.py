@@ -5,9 +5,9 @@
 in one kernel, forward and backward. A mask is never stored and never drawn from hidden state: it is a pure function
 of (seed, stream, step, row, col), the same bits in every kernel, thread count, batch split and instruction set.
 
-Functions       linear, linear_forward, linear_backward, dropout, dropout_mask, activate, activate_backward
-Layers          Linear, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, Flatten, Sequential
-Training        softmax_cross_entropy, SGD, Adam, penalty
+Functions       linear, linear_forward, linear_backward, conv2d and the pools likewise, dropout, dropout_mask, activate, activate_backward
+Layers          Linear, Conv2d, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, Flatten, MaxPool2d, AvgPool2d, Sequential
+Training        softmax_cross_entropy, SGD, Adam, penalty, save, load
 Conveniences    Trainer, EarlyStopping, History, split_validation, LinearSchedule, StepSchedule, AdaptiveSchedule
 Specification   fusedrop.reference, in float64 NumPy
 """
@@ -45,6 +45,14 @@ from fusedrop.layers import Layer, Linear, Parameter
 from fusedrop.losses import softmax_cross_entropy
 from fusedrop.network import Sequential
 from fusedrop.optim import SGD, Adam, penalty
+from fusedrop.pooling import AvgPool2d, MaxPool2d
+from fusedrop.pooling_functions import (
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
+from fusedrop.saving import load, save
 from fusedrop.schedules import LinearSchedule, StepSchedule
 from fusedrop.simple_layers import GELU, Activation, Dropout, Flatten, ReLU, Sigmoid, SiLU, Tanh
 from fusedrop.trainer import Trainer
@@ -55,6 +63,7 @@ __all__ = [
     "Activation",
     "Adam",
     "AdaptiveSchedule",
+    "AvgPool2d",
     "Conv2d",
     "Dropout",
     "EarlyStopping",
@@ -63,6 +72,7 @@ __all__ = [
     "Layer",
     "Linear",
     "LinearSchedule",
+    "MaxPool2d",
     "Parameter",
     "Philox",
     "ReLU",
@@ -79,6 +89,8 @@ __all__ = [
     "activate_backward",
     "activations",
     "available_isas",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
     "conv2d",
     "conv2d_backward",
     "conv2d_forward",
@@ -89,8 +101,12 @@ __all__ = [
     "linear",
     "linear_backward",
     "linear_forward",
+    "load",
+    "max_pool2d_backward",
+    "max_pool2d_forward",
     "penalty",
     "reference",
+    "save",
     "set_num_threads",
     "softmax_cross_entropy",
     "split_validation",

@@ -138,6 +138,23 @@ def adam_step(
     l2: float,
     step: int,
 ) -> None: ...
+
+@final
+class PoolSaved:
+    @property
+    def positions(self) -> NDArray[Any] | None: ...
+
+def pool_forward(
+    x: NDArray[Any],
+    maximum: bool,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    channels_last: bool,
+) -> tuple[NDArray[Any], PoolSaved]: ...
+def pool_backward(dy: NDArray[Any], maximum: bool, saved: PoolSaved) -> NDArray[Any]: ...
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def use_isa(name: str) -> None: ...

@@ -15,20 +15,28 @@ in its rounding.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from fusedrop import _core, checks
 from fusedrop.layers import Layer, Parameter
 
+Slots = dict[str, list[np.ndarray | None]]
+
 
 class Optimizer:
-    """What the optimisers share: parameters, settings, penalties."""
+    """What the optimisers share: parameters, settings, penalties, and their state for a checkpoint."""
+
+    SETTINGS: tuple[str, ...] = ("lr", "l1", "l2")  # the attributes that an update depends on
+    SLOTS: tuple[str, ...] = ()  # names of the arrays that the rule keeps for each parameter
 
     def __init__(self, parameters: Iterable[Parameter], *, lr: float, l1: float, l2: float):
         self.parameters = _parameters(parameters)
         self.lr = lr
         self.l1, self.l2 = _not_negative(l1, "l1"), _not_negative(l2, "l2")
+        self._steps = 0
+        self._slots: Slots = {slot: [None] * len(self.parameters) for slot in self.SLOTS}
 
     @property
     def lr(self) -> float:
@@ -60,10 +68,41 @@ class Optimizer:
             copy = np.ascontiguousarray(value)
             self._run([(name, copy, *rest)])
             value[...] = copy
+        self._steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on beside parameters and gradients; the arrays are the optimiser's own.
+
+        {"rule": class name, "settings": {name: number}, "steps": int, "slots": {name: one array or None a parameter}}
+        """
+        settings = {name: getattr(self, name) for name in self.SETTINGS}
+        slots = {slot: list(arrays) for slot, arrays in self._slots.items()}
+        return {"rule": type(self).__name__, "settings": settings, "steps": self._steps, "slots": slots}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where the optimiser that gave `state` stood, with its settings; checks everything first."""
+        settings = self.check_state_dict(state)
+        for name in self.SETTINGS:
+            setattr(self, name, getattr(settings, name))
+        self._steps = int(state["steps"])
+        for slot in self.SLOTS:
+            self._slots[slot] = [None if a is None else np.array(a, order="C") for a in state["slots"][slot]]
+
+    def check_state_dict(self, state: dict[str, Any]) -> Optimizer:
+        """An optimiser of no parameters with the settings of `state`; ValueError where it does not fit this one."""
+        if state["rule"] != type(self).__name__:
+            raise ValueError(f"the optimiser must be {state['rule']}, as the state's; got {type(self).__name__}")
+        checks.size(state["steps"], "steps")
+        for slot in self.SLOTS:
+            _check_slot(slot, state["slots"][slot], self.parameters)
+        return type(self)([], **{name: state["settings"][name] for name in self.SETTINGS})
 
     def _state(self, i, value):
-        """The two arrays that the rule keeps for parameter i, or None."""
-        raise NotImplementedError
+        """The two arrays that the rule keeps for parameter i, or None; zeros at its first step."""
+        for arrays in self._slots.values():
+            if arrays[i] is None:
+                arrays[i] = np.zeros(value.shape, _state_dtype(value))
+        return ([arrays[i] for arrays in self._slots.values()] + [None, None])[:2]
 
     def _run(self, parameters):
         raise NotImplementedError
@@ -80,17 +119,17 @@ class SGD(Optimizer):
         l1, l2: penalties, see the module.
     """
 
+    SETTINGS = ("lr", "momentum", "nesterov", "l1", "l2")
+    SLOTS = ("velocity",)
+
     def __init__(self, parameters, *, lr, momentum=0.0, nesterov=False, l1=0.0, l2=0.0):
         super().__init__(parameters, lr=lr, l1=l1, l2=l2)
         self.momentum, self.nesterov = _below_one(momentum, "momentum"), checks.flag(nesterov, "nesterov")
         if nesterov and momentum == 0:
             raise ValueError("nesterov must come with momentum > 0; got momentum 0")
-        self._velocity = [None] * len(self.parameters)
 
     def _state(self, i, value):
-        if self.momentum and self._velocity[i] is None:
-            self._velocity[i] = _zeros_like(value)
-        return self._velocity[i], None
+        return super()._state(i, value) if self.momentum else (None, None)
 
     def _run(self, parameters):
         _core.sgd_step(parameters, self._lr, self.momentum, self.nesterov, self.l1, self.l2)
@@ -109,6 +148,9 @@ class Adam(Optimizer):
         l1, l2: penalties, see the module; they pass through the moments.
     """
 
+    SETTINGS = ("lr", "betas", "eps", "l1", "l2")
+    SLOTS = ("first_moment", "second_moment")
+
     def __init__(self, parameters, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, l1=0.0, l2=0.0):
         super().__init__(parameters, lr=lr, l1=l1, l2=l2)
         wanted = "a pair (beta1, beta2) of numbers in [0, 1)"
@@ -118,17 +160,6 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be {wanted}; got {betas!r}")
         self.betas = (_below_one(betas[0], "betas[0]"), _below_one(betas[1], "betas[1]"))
         self.eps = _not_negative(eps, "eps")
-        self._steps = 0
-        self._moments = [None] * len(self.parameters)
-
-    def step(self):
-        super().step()
-        self._steps += 1
-
-    def _state(self, i, value):
-        if self._moments[i] is None:
-            self._moments[i] = (_zeros_like(value), _zeros_like(value))
-        return self._moments[i]
 
     def _run(self, parameters):
         _core.adam_step(parameters, self._lr, *self.betas, self.eps, self.l1, self.l2, self._steps + 1)
@@ -156,9 +187,20 @@ def parameters_of(net: Layer | Iterable[Parameter], name: str = "net") -> list[P
     return net.parameters() if isinstance(net, Layer) else _parameters(net, name)
 
 
-def _zeros_like(value):
-    """State of a parameter: in float32 for bfloat16, which is too coarse to take small steps of a running mean."""
-    return np.zeros(value.shape, np.float64 if value.dtype == np.float64 else np.float32)
+def _state_dtype(value):
+    """Of a parameter's state: float32 for bfloat16, which is too coarse to take small steps of a running mean."""
+    return np.dtype(np.float64 if value.dtype == np.float64 else np.float32)
+
+
+def _check_slot(slot, arrays, parameters):
+    """One array or None for each parameter, of its shape and the state's dtype."""
+    if len(arrays) != len(parameters):
+        raise ValueError(f"{slot} must be of {len(parameters)} parameters; got {len(arrays)}")
+    for array, p in zip(arrays, parameters, strict=True):
+        wanted = f"{_state_dtype(p.value)} {list(p.value.shape)}"
+        got = wanted if array is None else f"{array.dtype} {list(array.shape)}"
+        if got != wanted:
+            raise ValueError(f"{slot} of {p.name} must be {wanted}; got {got}")
 
 
 def _parameters(parameters, name="parameters"):

@@ -19,6 +19,7 @@ SPECIAL, EXACT = "tests/test_special_values.py", "tests/test_exactness.py"
 LAYERS = "tests/test_layers.py tests/test_reproducibility.py"
 PYTORCH = "tests/pytorch/test_masks_everywhere.py tests/pytorch/test_operators.py tests/pytorch/test_rules.py"
 UNIT, BFLOAT16, OPTIM = "tests/test_unit_dropout.py", "tests/test_bfloat16.py", "tests/test_optim.py"
+POOLING, SAVING = "tests/test_pooling.py", "tests/test_saving.py"
 
 MUTANTS = [
     Mutant(
@@ -286,5 +287,47 @@ MUTANTS = [
         "return apply_dropout(dy, *ctx.options), None",
         "return apply_dropout(dy, *ctx.options[:3], ctx.options[3] + 1, *ctx.options[4:]), None",
         PYTORCH,
+    ),
+    Mutant(
+        "pooling: the last of equal maxima wins (avx512)",
+        "csrc/cpu/pool_lanes.hpp",
+        "_mm512_cmp_ps_mask(v.v, m.v, _CMP_GT_OQ)",
+        "_mm512_cmp_ps_mask(v.v, m.v, _CMP_GE_OQ)",
+        f"{POOLING} -k avx512",
+    ),
+    Mutant(
+        "pooling: a NaN loses (scalar)",
+        "csrc/cpu/pool_lanes.hpp",
+        "return v.v > m.v || v.v != v.v;",
+        "return v.v > m.v;",
+        f"{POOLING} -k scalar",
+    ),
+    Mutant(
+        "pooling: a window may start in the padding behind the image",
+        "csrc/bind/bind_pool.cpp",
+        "if (ceil_mode && (out - 1) * stride >= in + padding) --out;",
+        "",
+        POOLING,
+    ),
+    Mutant(
+        "pooling: a tile's planes end with its first image",
+        "csrc/cpu/pool_tile.hpp",
+        "at += a_.image - channels_ * a_.channel;",
+        "",
+        f"{POOLING} -k strides",
+    ),
+    Mutant(
+        "saving: a resumed run starts its masks again",
+        "python/fusedrop/saving.py",
+        "        mask_name.rng = rng",
+        "        mask_name.rng = mask_name.rng",
+        SAVING,
+    ),
+    Mutant(
+        "saving: Ctrl-C leaves half a file behind",
+        "python/fusedrop/saving.py",
+        "except BaseException:",
+        "except Exception:",
+        SAVING,
     ),
 ]

@@ -21,6 +21,7 @@ from fusedrop.reference.linear import (
     scale,
     threshold,
 )
+from fusedrop.reference.pooling import avg_pool2d, max_pool2d
 
 __all__ = [
     "ACTIVATIONS",
@@ -30,6 +31,7 @@ __all__ = [
     "Saved",
     "activate",
     "activate_backward",
+    "avg_pool2d",
     "conv2d",
     "conv2d_backward",
     "conv2d_forward",
@@ -39,6 +41,7 @@ __all__ = [
     "linear",
     "linear_backward",
     "linear_forward",
+    "max_pool2d",
     "patches",
     "philox4x32_10",
     "pre_activation_gradient",

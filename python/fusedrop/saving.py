@@ -1,0 +1,249 @@
+"""save and load: a network's parameters, its place in the mask sequence and its optimiser's state in one .npz file.
+
+The file is a zip archive of NumPy arrays, without pickle; numpy.load reads it. Its members:
+
+    <name>                      a parameter, under its name in net.parameters(); bfloat16 as the uint16 of its bits
+    fusedrop/state              a JSON text: format, the bfloat16 names, masks, optimiser's rule, settings and steps
+    fusedrop/optimiser/<slot>/<i>   what the optimiser keeps for its parameter i
+
+What is no state is not stored: layers, their options and rates come from the program that builds the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+
+from fusedrop import checks
+from fusedrop._core import Philox
+from fusedrop.layers import Layer
+from fusedrop.naming import MaskName
+from fusedrop.optim import Optimizer
+
+FORMAT = 1
+RESERVED = "fusedrop/"
+STATE = "fusedrop/state"
+DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, TypeError)
+
+Path = str | os.PathLike[str]
+
+
+def save(net: Layer, path: Path, *, optimiser: Optimizer | None = None) -> None:
+    """Writes a network's parameters and its layers' places in the mask sequence, and an optimiser's state.
+
+    The file appears under its name only when it is complete and on the disk: a crash, a full disk or Ctrl-C leaves what
+    stood there before. Equal states make equal files, byte for byte.
+
+    Args:
+        net: a layer or network.
+        path: of the file, as it is: no suffix is added (.npz is usual).
+        optimiser: an SGD or Adam whose settings, step count, velocities or moments go along.
+
+    Raises:
+        TypeError, ValueError: naming the argument; OSError where the file cannot be written.
+    """
+    parameters = _parameters(net)
+    masks = {number: [name.rng.seed, name.rng.stream, name.rng.step] for number, name in _mask_names(net).items()}
+    state: dict[str, Any] = {"format": FORMAT, "bfloat16": [], "masks": masks}
+    members = {}
+    for name, value in parameters.items():
+        if value.dtype.name == "bfloat16":
+            state["bfloat16"].append(name)
+        members[name] = _storable(value)
+    if optimiser is not None:
+        optimiser_state = _optimiser(optimiser).state_dict()
+        slots = optimiser_state.pop("slots")
+        state["optimiser"] = optimiser_state | {"slots": list(slots)}
+        state["optimiser"]["parameters"] = [p.name for p in optimiser.parameters]
+        for slot, arrays in slots.items():
+            members |= {_slot_member(slot, i): a for i, a in enumerate(arrays) if a is not None}
+    members[STATE] = np.array(json.dumps(state))
+    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load(net: Layer, path: Path, *, masks: bool | None = None, optimiser: Optimizer | None = None) -> None:
+    """Fills a network's parameters, in place, from a file that `save` wrote.
+
+    Everything is read and compared first: where anything does not fit, nothing is changed. An .npz that NumPy wrote, of
+    arrays under the parameters' names, will do as well; it has no masks and no optimiser.
+
+    Args:
+        net: of the same parameters: names, shapes and dtypes.
+        path: of the file.
+        masks: restores each layer's seed, stream and step, so that the next masks are those that would have come next.
+            None: where an optimiser is given, for then a run goes on. Parameters alone are as often loaded to predict,
+            perhaps without the dropout layers, or for a new run, whose own seed is to count.
+        optimiser: an optimiser of the saved rule over the saved parameters; gets the saved settings (its learning rate
+            too), step count and arrays.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TypeError, ValueError: the file is none of this kind or damaged, or does not fit; the message lists what is
+            missing, unexpected or different, on both sides.
+    """
+    parameters = _parameters(net)
+    masks = optimiser is not None if masks is None else checks.flag(masks, "masks")
+    optimiser = None if optimiser is None else _optimiser(optimiser)
+    arrays, state = _read(path)
+    _compare(parameters, arrays, state, path)
+    places = _saved_places(state, net) if masks else []
+    if optimiser is not None:
+        optimiser_state = _optimiser_state(arrays, state, optimiser)
+        optimiser.check_state_dict(optimiser_state)
+    # Nothing below can fail.
+    for name, value in parameters.items():
+        (value.view(np.uint16) if name in state["bfloat16"] else value)[...] = arrays[name]
+    for mask_name, rng in places:
+        mask_name.rng = rng
+    if optimiser is not None:
+        optimiser.load_state_dict(optimiser_state)
+
+
+def _parameters(net: Layer) -> dict[str, np.ndarray]:
+    if not isinstance(net, Layer):
+        raise TypeError(f"net must be a fusedrop layer or network; got {type(net).__name__}")
+    parameters: dict[str, np.ndarray] = {}
+    for p in net.parameters():
+        if p.name in parameters or p.name.startswith(RESERVED):
+            raise ValueError(f"net must have parameters of distinct names, none in {RESERVED!r}; got {p.name!r}")
+        parameters[p.name] = p.value
+    return parameters
+
+
+def _optimiser(value: object) -> Optimizer:
+    if not isinstance(value, Optimizer):
+        raise TypeError(f"optimiser must be a fusedrop optimiser; got {type(value).__name__}")
+    return value
+
+
+def _mask_names(net: Layer) -> dict[str, MaskName]:
+    """Of the layers that draw masks, by their number among all layers, in JSON's kind of key."""
+    return {str(number): leaf.mask_name for number, leaf in enumerate(net.leaves()) if hasattr(leaf, "mask_name")}
+
+
+def _slot_member(slot: str, i: int) -> str:
+    return f"{RESERVED}optimiser/{slot}/{i}"
+
+
+def _storable(value: np.ndarray) -> np.ndarray:
+    """NumPy's format has no name for bfloat16: its bits are stored."""
+    return value.view(np.uint16) if value.dtype.name == "bfloat16" else value
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` once it is complete and on the disk, and vanishes when anything fails."""
+    target = os.path.realpath(path)  # a link keeps pointing where it did
+    folder, name = os.path.split(target)
+    draft = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(draft, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if os.path.exists(target):
+            shutil.copymode(target, draft)
+        os.replace(draft, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(draft)
+        raise
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Every array of the file but the last, which is the state."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {name.removesuffix(".npy"): _read_member(archive, name) for name in archive.namelist()}
+        state = {"format": FORMAT, "bfloat16": []}
+        if STATE in arrays:
+            state = json.loads(arrays.pop(STATE).item())
+        known = state["format"] == FORMAT
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"path must be a file that fusedrop.save wrote; got {os.fspath(path)!r}: no such file"
+        ) from None
+    except DAMAGED as error:
+        raise ValueError(
+            f"path must be a complete .npz file that fusedrop.save wrote; got {os.fspath(path)!r}: {error}"
+        ) from error
+    if not known:
+        raise ValueError(f"path must be a file of format {FORMAT}; got {os.fspath(path)!r} of format {state['format']}")
+    return arrays, state
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        member.read()  # to the end, where the checksum is compared
+    return array
+
+
+def _compare(parameters: dict[str, np.ndarray], arrays: dict[str, np.ndarray], state: dict, path: Path) -> None:
+    """ValueError with all differences between the network and the file."""
+    inside = {name: _described(value, value.dtype.name == "bfloat16") for name, value in parameters.items()}
+    saved = {
+        name: _described(array, name in state["bfloat16"])
+        for name, array in arrays.items()
+        if not name.startswith(RESERVED)
+    }
+    lines = [f"missing in the file: {name} {inside[name]}" for name in inside if name not in saved]
+    lines += [f"not in the network: {name} {saved[name]}" for name in saved if name not in inside]
+    lines += [
+        f"different: {name} {inside[name]} in the network, {saved[name]} in the file"
+        for name in inside
+        if name in saved and inside[name] != saved[name]
+    ]
+    if lines:
+        text = "\n  ".join(lines)
+        raise ValueError(
+            f"path must hold the network's parameters; got {os.fspath(path)!r}, nothing is changed:\n  {text}"
+        )
+    for name, value in parameters.items():
+        if not value.flags.writeable:
+            raise ValueError(f"net must have writeable parameters; got {name} read-only")
+
+
+def _described(array: np.ndarray, bfloat16: bool) -> str:
+    return f"{'bfloat16' if bfloat16 else array.dtype.newbyteorder('=')} {list(array.shape)}"
+
+
+def _saved_places(state: dict[str, Any], net: Layer) -> list[tuple[MaskName, Philox]]:
+    """Each layer's MaskName with the saved (seed, stream, step); where its arrays begin is the process's own affair."""
+    names, saved = _mask_names(net), state.get("masks")
+    if saved is None:
+        raise ValueError("masks must be False for a file without masks; got True")
+    if saved.keys() != names.keys():
+        raise ValueError(
+            f"net must draw masks in layers {', '.join(saved)} (counted from 0), as the file's network; "
+            f"got {', '.join(names)}"
+        )
+    return [(name, _moved(name.rng, *saved[number])) for number, name in names.items()]
+
+
+def _moved(rng: Philox, seed: int, stream: int, step: int) -> Philox:
+    return Philox(seed, stream, step, rng.row0, rng.col0, rng.repeat, rng.period)
+
+
+def _optimiser_state(arrays: dict[str, np.ndarray], state: dict[str, Any], optimiser: Optimizer) -> dict[str, Any]:
+    """The saved state_dict, for an optimiser of the same parameters."""
+    saved = state.get("optimiser")
+    if saved is None:
+        raise ValueError(f"optimiser must be None for a file without one; got {type(optimiser).__name__}")
+    names = [p.name for p in optimiser.parameters]
+    if saved["parameters"] != names:
+        raise ValueError(f"optimiser must have the parameters {saved['parameters']}, as the file's; got {names}")
+    slots = {slot: [arrays.get(_slot_member(slot, i)) for i in range(len(names))] for slot in saved["slots"]}
+    return saved | {"slots": slots}

@@ -1,0 +1,313 @@
+"""save and load: bits come back, a resumed run is the uninterrupted one, and what fails changes nothing."""
+
+import json
+import os
+import zipfile
+
+import fusedrop as fd
+import numpy as np
+import pytest
+from training import build, fingerprint
+
+DRAW = np.random.default_rng(0)
+X, LABELS = DRAW.standard_normal((64, 3, 4)).astype(np.float32), DRAW.integers(0, 4, 64)
+OPTIMISERS = {
+    "Adam": lambda net: fd.Adam(net.parameters(), lr=0.01, betas=(0.8, 0.95), l1=1e-4, l2=1e-3),
+    "SGD": lambda net: fd.SGD(net.parameters(), lr=0.1),
+    "momentum": lambda net: fd.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, l2=1e-3),
+}
+optimisers = pytest.mark.parametrize("make", OPTIMISERS.values(), ids=OPTIMISERS)
+
+
+def train(net, optimiser, steps):
+    losses = []
+    for _ in range(steps):
+        loss, gradient = fd.softmax_cross_entropy(net(X), LABELS)
+        net.backward(gradient, input_grad=False)
+        optimiser.step()
+        optimiser.lr *= 0.97  # a schedule: the rate is state, too
+        losses.append(loss)
+    return losses
+
+
+def contents(net):
+    return {p.name: p.value.copy() for p in net.parameters()}
+
+
+def places(net):
+    return [leaf.mask_name.rng for leaf in net.leaves() if hasattr(leaf, "mask_name")]
+
+
+def rewrite(path, change):
+    """The same file with `change(members)` done to its {name: bytes}."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+@optimisers
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, make):
+    """Masks of every layer, moments, step count, a scheduled rate: all in the file, for a network of another seed."""
+    whole = build()
+    optimiser = make(whole)
+    train(whole, optimiser, 7)
+    fd.save(whole, tmp_path / "run.npz", optimiser=optimiser)
+    want = train(whole, optimiser, 7)
+
+    resumed = build(seed=99)
+    second = make(resumed)
+    second.lr = 0.5
+    fd.load(resumed, tmp_path / "run.npz", optimiser=second)
+    assert train(resumed, second, 7) == want
+    assert fingerprint(resumed) == fingerprint(whole)
+    assert second.lr == optimiser.lr
+    assert places(resumed) == places(whole)
+
+
+def test_without_the_masks_the_resumed_run_differs(tmp_path):
+    """What the test above would not notice if losses did not depend on the masks."""
+    net = build()
+    optimiser = OPTIMISERS["SGD"](net)
+    train(net, optimiser, 3)
+    fd.save(net, tmp_path / "run.npz", optimiser=optimiser)
+    want = train(net, optimiser, 2)
+    other = build()
+    second = OPTIMISERS["SGD"](other)
+    fd.load(other, tmp_path / "run.npz", optimiser=second, masks=False)
+    assert train(other, second, 2) != want
+
+
+@pytest.mark.parametrize(
+    ("options", "restored"), [({}, False), ({"masks": True}, True), ({"masks": False}, False)], ids=str
+)
+def test_masks_are_restored_when_asked_for(tmp_path, options, restored):
+    net, other = build(), build(seed=8)
+    train(net, OPTIMISERS["SGD"](net), 3)
+    before = places(other)
+    fd.save(net, tmp_path / "net.npz")
+    fd.load(other, tmp_path / "net.npz", **options)
+    assert contents(other).keys() == contents(net).keys()
+    assert all(np.array_equal(a, b) for a, b in zip(contents(other).values(), contents(net).values(), strict=True))
+    assert places(other) == (places(net) if restored else before)
+    if restored:
+        assert np.array_equal(other(X), net(X))
+
+
+def test_a_shard_keeps_where_its_own_rows_begin(tmp_path):
+    layer, other = fd.Dropout(0.5, seed=1), fd.Dropout(0.5, seed=2)
+    layer(X)
+    other.mask_name.rng = other.mask_name.rng.at(row0=64, col0=3)
+    fd.save(layer, tmp_path / "d.npz")
+    fd.load(other, tmp_path / "d.npz", masks=True)
+    assert other.mask_name.rng == layer.mask_name.rng.at(row0=64, col0=3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_every_bit_comes_back_in_place(tmp_path, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
+    net, other = (fd.Linear(5, 7, dtype=dtype, seed=s) for s in (1, 2))
+    bits = {2: np.uint16, 4: np.uint32, 8: np.uint64}[net.params["weight"].itemsize]
+    net.params["weight"].view(bits)[...] = np.random.default_rng(3).integers(0, np.iinfo(bits).max, (7, 5), bits)
+    other.params["weight"] = np.zeros((5, 7), other.dtype).T  # a strided parameter is filled like any other
+    arrays = list(other.params.values())
+    fd.save(net, tmp_path / "net.npz")
+    fd.load(other, tmp_path / "net.npz")
+    assert all(a is b for a, b in zip(arrays, other.params.values(), strict=True))
+    assert all(other.params[key].tobytes() == net.params[key].tobytes() for key in net.params)
+
+
+def test_numpy_reads_and_writes_such_files(tmp_path):
+    net, other = build(), build(seed=1)
+    fd.save(net, tmp_path / "net.npz")
+    with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in contents(net)}
+    np.savez_compressed(tmp_path / "plain.npz", **arrays)
+    fd.load(other, tmp_path / "plain.npz")
+    assert [v.tobytes() for v in contents(other).values()] == [v.tobytes() for v in contents(net).values()]
+    with pytest.raises(ValueError, match=r"masks must be False .*; got True"):
+        fd.load(other, tmp_path / "plain.npz", masks=True)
+
+
+def test_equal_states_make_equal_files(tmp_path):
+    net = build()
+    for name in ("a.npz", "b.npz"):
+        fd.save(net, tmp_path / name, optimiser=OPTIMISERS["Adam"](net))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["a.npz", "b.npz"]
+
+
+# --- atomically
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, MemoryError])
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch, function, error):
+    net = build()
+    fd.save(net, tmp_path / "net.npz")
+    before = (tmp_path / "net.npz").read_bytes()
+    net.layers[1].params["bias"][...] = 5
+
+    def interrupted(*_):
+        raise error
+
+    monkeypatch.setattr(os, function, interrupted)
+    with pytest.raises(error):
+        fd.save(net, tmp_path / "net.npz")
+    assert os.listdir(tmp_path) == ["net.npz"]
+    assert (tmp_path / "net.npz").read_bytes() == before
+
+
+def test_an_interrupted_first_save_leaves_nothing(tmp_path, monkeypatch):
+    calls = []
+
+    def interrupted(*arguments, **_):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(np.lib.format, "write_array", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fd.save(build(), tmp_path / "net.npz")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_and_the_permissions_stay(tmp_path):
+    (tmp_path / "real.npz").touch(0o640)
+    (tmp_path / "link.npz").symlink_to(tmp_path / "real.npz")
+    (tmp_path / "real.npz").chmod(0o640)
+    fd.save(build(), tmp_path / "link.npz")
+    assert (tmp_path / "link.npz").is_symlink()
+    assert (tmp_path / "real.npz").stat().st_mode & 0o777 == 0o640
+    fd.load(build(), tmp_path / "real.npz")
+
+
+# --- what does not fit changes nothing
+
+
+def assert_load_refused(net, path, error, *texts, **options):
+    before = contents(net), places(net)
+    with pytest.raises(error) as caught:
+        fd.load(net, path, **options)
+    for text in texts:
+        assert text in str(caught.value), str(caught.value)
+    assert all(np.array_equal(a, b) for a, b in zip(before[0].values(), contents(net).values(), strict=True))
+    assert places(net) == before[1]
+
+
+def test_a_mismatch_lists_everything_on_both_sides(tmp_path):
+    fd.save(fd.Sequential(fd.Linear(3, 4), fd.Linear(4, 5), fd.Linear(5, 6, bias=False)), tmp_path / "net.npz")
+    net = fd.Sequential(fd.Linear(3, 4, dtype="float64"), fd.Linear(4, 7, bias=False), fd.Linear(5, 6))
+    assert_load_refused(
+        net,
+        tmp_path / "net.npz",
+        ValueError,
+        "net.npz",
+        "missing in the file: 2.bias float32 [6]",
+        "not in the network: 1.bias float32 [5]",
+        "different: 1.weight float32 [7, 4] in the network, float32 [5, 4] in the file",
+        "different: 0.weight float64 [4, 3] in the network, float32 [4, 3] in the file",
+    )
+
+
+def test_bfloat16_is_not_taken_for_its_bits(tmp_path):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
+    fd.save(fd.Linear(3, 4, dtype="bfloat16"), tmp_path / "net.npz")
+    text = "weight float32 [4, 3] in the network, bfloat16 [4, 3] in the file"
+    assert_load_refused(fd.Linear(3, 4), tmp_path / "net.npz", ValueError, text)
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+
+
+def flip(path):
+    """One bit of a parameter's data, far from the archive's own records."""
+    data = bytearray(path.read_bytes())
+    data[data.find(b"NUMPY") + 140] ^= 1
+    path.write_bytes(bytes(data))
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_bytes(b"no archive at all" * 100),
+    "one array": lambda path: path.write_bytes(b"\x93NUMPY\x01\x00" + bytes(200)),
+    "pickle": lambda path: np.savez(path, weight=np.array([{}], dtype=object)),
+    "cut in half": lambda path: cut(path, 0.5),
+    "cut at the end": lambda path: cut(path, 0.999),
+    "one bit": flip,
+    "no array inside": lambda path: rewrite(path, lambda members: members.update({"0.weight.npy": b"text"})),
+    "no state inside": lambda path: rewrite(path, lambda members: members.update({"fusedrop/state.npy": b"text"})),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_refused(tmp_path, damage):
+    path = tmp_path / "net.npz"
+    fd.save(build(), path)
+    damage(path)
+    assert_load_refused(build(seed=3), path, ValueError, "path must be a complete .npz file", "net.npz")
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    assert_load_refused(build(), tmp_path / "none.npz", FileNotFoundError, "path must be", "none.npz")
+    with pytest.raises(IsADirectoryError):
+        fd.load(build(), tmp_path)
+    with pytest.raises(FileNotFoundError):
+        fd.save(build(), tmp_path / "no folder" / "net.npz")
+
+
+def test_another_format_is_refused(tmp_path):
+    path = tmp_path / "net.npz"
+    np.savez(path, **{"fusedrop/state": np.array(json.dumps({"format": 2}))})
+    assert_load_refused(build(), path, ValueError, "path must be a file of format 1; got", "of format 2")
+
+
+def test_an_optimiser_that_does_not_fit_is_refused(tmp_path):
+    net, path = build(), tmp_path / "net.npz"
+    adam = OPTIMISERS["Adam"](net)
+    train(net, adam, 2)
+    fd.save(net, path, optimiser=adam)
+    other = build(seed=3)
+    sgd = OPTIMISERS["momentum"](other)
+    assert_load_refused(other, path, ValueError, "must be Adam", "got SGD", optimiser=sgd)
+    some = fd.Adam(other.parameters()[1:])
+    assert_load_refused(other, path, ValueError, "optimiser must have the parameters", "got", optimiser=some)
+    fd.save(net, path)
+    assert_load_refused(other, path, ValueError, "optimiser must be None", "got Adam", optimiser=fd.Adam([]))
+
+
+def test_masks_of_other_layers_are_refused(tmp_path):
+    fd.save(fd.Sequential(fd.Linear(3, 3), fd.Dropout(0.5), fd.ReLU()), tmp_path / "net.npz")
+    net = fd.Sequential(fd.Linear(3, 3), fd.ReLU(), fd.Dropout(0.5))
+    assert_load_refused(net, tmp_path / "net.npz", ValueError, "layers 0, 1", "got 0, 2", masks=True)
+    fd.load(net, tmp_path / "net.npz")
+
+
+def test_a_read_only_parameter_is_refused(tmp_path):
+    fd.save(build(), tmp_path / "net.npz")
+    net = build(seed=3)
+    net.layers[4].params["bias"].setflags(write=False)
+    assert_load_refused(net, tmp_path / "net.npz", ValueError, "net must have writeable parameters; got 4.bias")
+
+
+@pytest.mark.parametrize("call", [fd.save, fd.load])
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"net": "net"}, "net must be a fusedrop layer or network; got str"),
+        ({"net": build(), "optimiser": 1}, "optimiser must be a fusedrop optimiser; got int"),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, call, arguments, wanted):
+    with pytest.raises(TypeError, match=wanted):
+        call(path=tmp_path / "net.npz", **arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_masks_must_be_a_flag(tmp_path):
+    fd.save(build(), tmp_path / "net.npz")
+    assert_load_refused(build(), tmp_path / "net.npz", TypeError, "masks must be True or False; got 1", masks=1)

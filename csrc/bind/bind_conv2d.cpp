@@ -1,4 +1,6 @@
 // bind_conv2d: conv2d_forward, conv2d_backward and Conv2dSaved, what the first leaves for the second.
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <string>
 #include <tuple>
@@ -46,16 +48,7 @@ Layout layout_from(const py::handle& value) {
   throw py::value_error("layout must be 'NCHW' or 'NHWC'; got " + repr_text(value));
 }
 
-// One whole number for both axes, or a pair of them.
-std::pair<i64, i64> pair_from(const py::handle& value, const char* name, u64 low) {
-  constexpr u64 kMost = 1 << 20;
-  const auto one = [&](const py::handle& item) { return static_cast<i64>(whole(item, name, low, kMost)); };
-  if (!py::isinstance<py::tuple>(value) && !py::isinstance<py::list>(value)) return {one(value), one(value)};
-  const py::sequence items = py::reinterpret_borrow<py::sequence>(value);
-  if (items.size() != 2)
-    throw py::value_error(std::string(name) + " must be an integer or a pair (height, width); got " + repr_text(value));
-  return {one(items[0]), one(items[1])};
-}
+using Pair = std::pair<i64, i64>;  // (height, width), checked by the caller (convolution_functions.py)
 
 i64 outputs_along(i64 size, i64 kernel, i64 stride, i64 padding, const char* axis) {
   const i64 room = size + 2 * padding - kernel;
@@ -66,16 +59,16 @@ i64 outputs_along(i64 size, i64 kernel, i64 stride, i64 padding, const char* axi
   return room / stride + 1;
 }
 
-Conv2dSizes sizes_of(const py::array& x, const py::array& w, const Layout& layout, const py::handle& stride,
-                     const py::handle& padding) {
+Conv2dSizes sizes_of(const py::array& x, const py::array& w, const Layout& layout, const Pair& stride,
+                     const Pair& padding) {
   Conv2dSizes s{};
   s.B = x.shape(0), s.H = x.shape(layout.row()), s.W = x.shape(layout.col()), s.C = x.shape(layout.channel());
   if (w.ndim() != 4 || w.shape(1) != s.C || w.shape(2) < 1 || w.shape(3) < 1)
     throw py::value_error("w must be [N, C, KH, KW] = " + shape_text({-1, s.C, -1, -1}) + " to match x " +
                           shape_text(x) + " in the order " + layout.x() + "; got " + shape_text(w));
   s.N = w.shape(0), s.KH = w.shape(2), s.KW = w.shape(3);
-  std::tie(s.stride_h, s.stride_w) = pair_from(stride, "stride", 1);
-  std::tie(s.padding_h, s.padding_w) = pair_from(padding, "padding", 0);
+  std::tie(s.stride_h, s.stride_w) = stride;
+  std::tie(s.padding_h, s.padding_w) = padding;
   s.OH = outputs_along(s.H, s.KH, s.stride_h, s.padding_h, "height");
   s.OW = outputs_along(s.W, s.KW, s.stride_w, s.padding_w, "width");
   return s;
@@ -123,7 +116,7 @@ Shape image_shape(const Layout& layout, i64 B, i64 H, i64 W, i64 C) {
 }
 
 py::object conv2d_forward(const py::handle& x_given, const py::handle& w_given, const py::handle& b_given,
-                          const py::handle& stride_in, const py::handle& padding, const py::handle& layout_in,
+                          const Pair& stride_in, const Pair& padding, const py::handle& layout_in,
                           const py::handle& activation, const py::handle& p_in, const py::handle& rng,
                           const py::handle& before, const py::handle& input_p, const py::handle& granularity,
                           bool save) {

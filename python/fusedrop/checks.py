@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
+LARGEST = 2**31 - 1  # of a kernel's size, stride or padding
 
 
 def floating_array(value, name):
@@ -76,13 +77,13 @@ def size(value, name):
 
 
 def pair(value, name, low):
-    """An integer >= low, or two of them (height, width), as a pair."""
-    items = (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
-    whole = [isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in items]
-    if len(items) != 2 or not all(whole):
-        raise TypeError(f"{name} must be an integer or a pair of integers (height, width); got {value!r}")
-    if min(items) < low:
-        raise ValueError(f"{name} must be {low} or more; got {value!r}")
+    """(height, width) from a whole number >= low, which stands for both, or from two."""
+    wanted = f"an integer in [{low}, {LARGEST}] or a pair of them"
+    items = value if isinstance(value, (tuple, list)) else (value, value)
+    if any(isinstance(item, bool) or not isinstance(item, (int, np.integer)) for item in items):
+        raise TypeError(f"{name} must be {wanted}; got {value!r}")
+    if len(items) != 2 or not all(low <= item <= LARGEST for item in items):
+        raise ValueError(f"{name} must be {wanted}; got {value!r}")
     return int(items[0]), int(items[1])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fusedrop import _core
+from fusedrop import _core, checks
 
 if TYPE_CHECKING:
     from fusedrop.functions import Array, Gradients
@@ -59,7 +59,7 @@ def conv2d_forward(
     Channel dropout: Tompson et al., 1411.4280.
     """
     return _core.conv2d_forward(
-        x, w, b, stride, padding, layout, activation, p, rng, dropout_before_activation, input_p, granularity, True
+        x, w, b, *_pairs(stride, padding), layout, activation, p, rng, dropout_before_activation, input_p, granularity, True
     )
 
 
@@ -80,7 +80,7 @@ def conv2d(
 ) -> Array:
     """y alone: `conv2d_forward` without what backward needs. Same arguments, same errors."""
     return _core.conv2d_forward(
-        x, w, b, stride, padding, layout, activation, p, rng, dropout_before_activation, input_p, granularity, False
+        x, w, b, *_pairs(stride, padding), layout, activation, p, rng, dropout_before_activation, input_p, granularity, False
     )
 
 
@@ -110,3 +110,7 @@ def conv2d_backward(
         TypeError, ValueError: as `conv2d_forward`.
     """
     return _core.conv2d_backward(dy, saved, dx, dw, db)
+
+
+def _pairs(stride, padding):
+    return checks.pair(stride, "stride", 1), checks.pair(padding, "padding", 0)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from fusedrop import _core, checks
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     Size = int | tuple[int, int]
 
 LAYOUTS = ("NCHW", "NHWC")
-_LARGEST = 2**31 - 1
 _POSITIONS = 2**32  # of a window, for positions are uint32 at most
 
 
@@ -39,11 +36,11 @@ class Windows(NamedTuple):
 
 def windows(kernel_size: Size, stride: Size | None, padding: Size) -> Windows:
     """The options as pairs; stride None is kernel_size."""
-    kernel = _pair(kernel_size, "kernel_size", 1)
+    kernel = checks.pair(kernel_size, "kernel_size", 1)
     if kernel[0] * kernel[1] >= _POSITIONS:
         raise ValueError(f"kernel_size must be windows of fewer than 2^32 elements; got {kernel_size!r}")
-    steps = kernel if stride is None else _pair(stride, "stride", 1)
-    margins = _pair(padding, "padding", 0)
+    steps = kernel if stride is None else checks.pair(stride, "stride", 1)
+    margins = checks.pair(padding, "padding", 0)
     if any(2 * q > k for q, k in zip(margins, kernel, strict=True)):
         raise ValueError(f"padding must be at most half of kernel_size {kernel_size!r}; got {padding!r}")
     return Windows(kernel, steps, margins)
@@ -143,14 +140,3 @@ def avg_pool2d_backward(dy: Array, saved: _core.PoolSaved) -> Array:
 def channels_last(layout: str) -> bool:
     """Whether a checked layout is "NHWC"."""
     return checks.choice(layout, "layout", LAYOUTS) == "NHWC"
-
-
-def _pair(value: Size, name: str, low: int) -> tuple[int, int]:
-    """(rows, columns) from an integer, which stands for both, or from two."""
-    wanted = f"an integer in [{low}, {_LARGEST}] or a pair of them"
-    pair = value if isinstance(value, (tuple, list)) else (value, value)
-    if any(isinstance(size, bool) or not isinstance(size, (int, np.integer)) for size in pair):
-        raise TypeError(f"{name} must be {wanted}; got {value!r}")
-    if len(pair) != 2 or not all(low <= size <= _LARGEST for size in pair):
-        raise ValueError(f"{name} must be {wanted}; got {value!r}")
-    return int(pair[0]), int(pair[1])

@@ -156,7 +156,7 @@ class Jax:
 
 
 PEERS = {peer.name: peer for peer in (NumPy, Torch, TorchCompile, Jax)}
-MODULES = {"numpy": "numpy", "torch": "torch", "torch.compile": "torch", "jax": "jax"}
+MODULES = {"numpy": "numpy", "torch": "torch", "torch.compile": "torch", "jax": "jax", "keras": "keras"}
 
 
 # NumPy multiplies bfloat16 one scalar at a time: no peer.

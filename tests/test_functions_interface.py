@@ -29,6 +29,17 @@ SIGNATURES = {
         "seed=None, stream=None)"
     ),
     "Linear.forward": "(self, x, train=True, *, residual=None, kept_inputs=None)",
+    "lstm_forward": (
+        "(x, w_ih, w_hh, b=None, *, h0=None, c0=None, input_p=0.0, recurrent_p=0.0, rng=None, time_constant=True, "
+        "gate_masks=None, return_sequences=True)"
+    ),
+    "lstm_backward": "(dy, saved, *, dh=None, dc=None, dx=True, dw_ih=True, dw_hh=True, db=True)",
+    "LSTM": (
+        "(input_size, hidden_size, *, dropout=0.0, recurrent_dropout=0.0, time_constant=True, gate_masks=None, "
+        "return_sequences=False, forget_bias=1.0, dtype='float32', seed=None, stream=None)"
+    ),
+    "LSTM.forward": "(self, x, train=True, *, initial_state=None)",
+    "LSTM.backward": "(self, dy, input_grad=True, *, last_state_grads=None)",
     "Dropout": "(p=0.5, *, scaling='inverted', granularity='element', seed=None, stream=None)",
     "Sequential": "(*layers, seed=None)",
     "SGD": "(parameters, *, lr, momentum=0.0, nesterov=False, l1=0.0, l2=0.0)",

@@ -194,9 +194,7 @@ py::tuple conv2d_backward(const py::handle& dy_given, const py::handle& saved_in
   if (!saved.has_bias && want_db.ptr() != Py_True && want_db.ptr() != Py_False)
     throw py::type_error("db must be True or False for a layer without bias; got " + repr_text(want_db));
   py::object db = saved.has_bias ? destination(want_db, "db", "[N]", {s.N}, saved.x, inputs) : py::object(py::none());
-  refuse_shared("dw", dw, "dx", dx);
-  refuse_shared("db", db, "dx", dx);
-  refuse_shared("db", db, "dw", dw);
+  refuse_shared({{"dx", dx}, {"dw", dw}, {"db", db}});
 
   Conv2dBackwardArgs args{};
   args.dtype = dtype_of(saved.x);

@@ -21,9 +21,11 @@ void* data_of(py::object& destination) {
   return destination.is_none() ? nullptr : static_cast<py::array&>(destination).mutable_data();
 }
 
-void refuse_shared(const char* name, const py::object& a, const char* other_name, const py::object& b) {
-  if (a.is_none() || b.is_none()) return;
-  refuse_overlap(name, py::reinterpret_borrow<py::array>(a), {{other_name, b}});
+void refuse_shared(std::initializer_list<Named> destinations) {
+  for (const Named* later = destinations.begin(); later != destinations.end(); ++later)
+    for (const Named* earlier = destinations.begin(); earlier != later; ++earlier)
+      if (!later->second.is_none() && !earlier->second.is_none())
+        refuse_overlap(later->first, py::reinterpret_borrow<py::array>(later->second), {*earlier});
 }
 
 py::object returned(const Library& library, const py::handle& given, const py::object& gradient) {

@@ -12,7 +12,7 @@ py::object destination(const py::handle& wanted, const char* name, const char* l
 
 void* data_of(py::object& destination);  // null where it is left out
 
-void refuse_shared(const char* name, const py::object& a, const char* other_name, const py::object& b);
+void refuse_shared(std::initializer_list<Named> destinations);  // no two may share memory
 
 // What the caller gets: the destination it gave, or a new array in its own library.
 py::object returned(const Library& library, const py::handle& given, const py::object& gradient);

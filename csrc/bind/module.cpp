@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, m) {
   fusedrop::bind::register_conv2d(m);
   fusedrop::bind::register_dropout(m);
   fusedrop::bind::register_activation(m);
+  fusedrop::bind::register_lstm(m);
   fusedrop::bind::register_training(m);
   fusedrop::bind::register_pool(m);
   fusedrop::bind::register_runtime(m);

@@ -11,6 +11,7 @@ void register_conv2d(pybind11::module_& m);   // conv2d_forward, conv2d_backward
 void register_dropout(pybind11::module_& m);  // dropout, dropout_mask
 void register_activation(pybind11::module_& m);  // activate, activate_backward, the activations' names
 void register_dlpack(pybind11::module_& m);      // Export
+void register_lstm(pybind11::module_& m);  // lstm_forward, lstm_backward, LSTMSaved
 void register_training(pybind11::module_& m);  // softmax_cross_entropy, sgd_step, adam_step
 void register_pool(pybind11::module_& m);  // pool_forward, pool_backward, PoolSaved
 void register_runtime(pybind11::module_& m);  // instruction sets, threads, CUDA state

@@ -3,6 +3,7 @@
 
 #include "core/args.hpp"
 #include "core/conv_args.hpp"
+#include "core/lstm_args.hpp"
 #include "core/pool_args.hpp"
 
 namespace fusedrop::cpu {
@@ -20,6 +21,8 @@ struct Backend {
   void (*update)(const UpdateArgs&);
   void (*pool_forward)(const PoolForwardArgs&);
   void (*pool_backward)(const PoolBackwardArgs&);
+  void (*lstm_forward)(const LstmForwardArgs&);
+  void (*lstm_backward)(const LstmBackwardArgs&);
   i64 (*fma_burst)(Dtype, i64 rounds);  // returns its floating-point operations
 };
 

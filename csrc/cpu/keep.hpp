@@ -21,7 +21,7 @@ class Keeper {
     if (constant(words, rows)) return;
     const u64 col = mask_.col0 + static_cast<u64>(j);
     const u32 block = static_cast<u32>(col / kGroup), shift = static_cast<u32>(col % kGroup);
-    if (mask_.repeat > 1) return repeated_rows(i, rows, block, shift, words);
+    if (tied()) return tied_strip(i, rows, block, shift, words);
     for (i64 r = 0; r < rows; r += 4) {
       four_rows(i + r, block, words + r);
       if (shift == 0) continue;
@@ -44,29 +44,21 @@ class Keeper {
   }
 
  private:
-  // Rows that share masks: drawn where the mask's row changes.
-  void repeated_rows(i64 i, i64 rows, u32 block, u32 shift, u32* words) const {
-    for (i64 r = 0; r < rows; ++r) {
-      const u32 row = row_coordinate(mask_, static_cast<u64>(i + r));
-      if (r > 0 && row == row_coordinate(mask_, static_cast<u64>(i + r - 1))) {
-        words[r] = words[r - 1];
-        continue;
-      }
-      u32 two[4];
-      keep_words4(keys_, mask_, {row, 0, block, 1}, two);
-      words[r] = shift == 0 ? two[0] : join(two[0], two[1], shift);
-    }
+  bool tied() const { return mask_.repeat != 1 || mask_.period != 0; }
+
+  // Rows i .. i+3 of one group.
+  FD_FN void four_rows(i64 i, u32 block, u32* words) const {
+    keep_words4(keys_, mask_, {row_coordinate(mask_, static_cast<u64>(i)), mask_.unit ? 0u : 1u, block, 0}, words);
   }
 
-  // Rows i .. i+3 of one group. Rows that wrap around are no progression: they are drawn one by one.
-  FD_FN void four_rows(i64 i, u32 block, u32* words) const {
-    const u64 first = static_cast<u64>(i);
-    if (mask_.period == 0)
-      return keep_words4(keys_, mask_, {row_coordinate(mask_, first), mask_.unit ? 0u : 1u, block, 0}, words);
-    for (u64 g = 0; g < 4; ++g) {
-      u32 same[4];
-      keep_words4(keys_, mask_, {row_coordinate(mask_, first + g), 0, block, 0}, same);
-      words[g] = same[0];
+  // Rows that repeat or wrap around are no progression: each that differs from the one before is drawn by itself.
+  void tied_strip(i64 i, i64 rows, u32 block, u32 shift, u32* words) const {
+    u32 drawn = 0, pair[4] = {};  // this group and the next, which a misaligned strip joins
+    for (i64 r = 0; r < rows; ++r) {
+      const u32 row = row_coordinate(mask_, static_cast<u64>(i + r));
+      if (r == 0 || row != drawn) keep_words4(keys_, mask_, {row, 0, block, 1}, pair);
+      drawn = row;
+      words[r] = shift == 0 ? pair[0] : join(pair[0], pair[1], shift);
     }
   }
 

@@ -15,6 +15,8 @@ void softmax_cross_entropy(const SoftmaxArgs& args);
 void update(const UpdateArgs& args);
 void pool_forward(const PoolForwardArgs& args);
 void pool_backward(const PoolBackwardArgs& args);
+void lstm_forward(const LstmForwardArgs& args);
+void lstm_backward(const LstmBackwardArgs& args);
 i64 fma_burst(Dtype dtype, i64 rounds);
 
 extern const Backend backend;

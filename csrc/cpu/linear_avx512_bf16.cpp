@@ -34,6 +34,8 @@ const Backend backend = {FD_ISA_NAME,
                          avx512::update,
                          avx512::pool_forward,
                          avx512::pool_backward,
+                         avx512::lstm_forward,
+                         avx512::lstm_backward,
                          fma_burst};
 
 }  // namespace fusedrop::cpu::avx512_bf16

@@ -5,9 +5,10 @@
 in one kernel, forward and backward. A mask is never stored and never drawn from hidden state: it is a pure function
 of (seed, stream, step, row, col), the same bits in every kernel, thread count, batch split and instruction set.
 
-Functions       linear, linear_forward, linear_backward, and the same of conv2d, max_pool2d, avg_pool2d;
-                dropout, dropout_mask, activate, activate_backward
-Layers          Linear, Conv2d, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, Flatten, MaxPool2d, AvgPool2d, Sequential
+Functions       linear, linear_forward, linear_backward, and the same of conv2d, lstm, max_pool2d,
+                avg_pool2d; dropout, dropout_mask, activate, activate_backward
+Layers          Linear, Conv2d, LSTM, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, Flatten, MaxPool2d, AvgPool2d,
+                Sequential
 Training        softmax_cross_entropy, SGD, Adam, penalty, save, load
 Conveniences    Trainer, EarlyStopping, History, split_validation, LinearSchedule, StepSchedule, AdaptiveSchedule
 Specification   fusedrop.reference, in float64 NumPy
@@ -17,7 +18,10 @@ import os as _os
 
 from fusedrop import reference
 from fusedrop._core import (
+    Conv2dSaved,
+    LSTMSaved,
     Philox,
+    PoolSaved,
     Saved,
     __version__,
     activations,
@@ -44,6 +48,8 @@ from fusedrop.functions import (
 from fusedrop.history import History
 from fusedrop.layers import Layer, Linear, Parameter
 from fusedrop.losses import softmax_cross_entropy
+from fusedrop.lstm import LSTM
+from fusedrop.lstm_functions import LSTMGradients, lstm_backward, lstm_forward
 from fusedrop.network import Sequential
 from fusedrop.optim import SGD, Adam, penalty
 from fusedrop.pooling import AvgPool2d, MaxPool2d
@@ -60,22 +66,27 @@ from fusedrop.trainer import Trainer
 
 __all__ = [
     "GELU",
+    "LSTM",
     "SGD",
     "Activation",
     "Adam",
     "AdaptiveSchedule",
     "AvgPool2d",
     "Conv2d",
+    "Conv2dSaved",
     "Dropout",
     "EarlyStopping",
     "Flatten",
     "History",
+    "LSTMGradients",
+    "LSTMSaved",
     "Layer",
     "Linear",
     "LinearSchedule",
     "MaxPool2d",
     "Parameter",
     "Philox",
+    "PoolSaved",
     "ReLU",
     "Saved",
     "Sequential",
@@ -106,6 +117,8 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2d_forward",
     "penalty",
+    "lstm_backward",
+    "lstm_forward",
     "reference",
     "save",
     "set_num_threads",

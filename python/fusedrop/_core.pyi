@@ -118,6 +118,34 @@ def linear_backward(
     dw: bool | NDArray[Any],
     db: bool | NDArray[Any],
 ) -> tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]: ...
+
+@final
+class LSTMSaved: ...
+
+def lstm_forward(
+    x: NDArray[Any],
+    w_ih: NDArray[Any],
+    w_hh: NDArray[Any],
+    b: NDArray[Any] | None,
+    h0: NDArray[Any] | None,
+    c0: NDArray[Any] | None,
+    input_p: float,
+    recurrent_p: float,
+    rng: Philox | None,
+    time_constant: bool,
+    gate_masks: bool | None,
+    return_sequences: bool,
+) -> tuple[NDArray[Any], tuple[NDArray[Any], NDArray[Any]], LSTMSaved]: ...
+def lstm_backward(
+    dy: NDArray[Any],
+    saved: LSTMSaved,
+    dh: NDArray[Any] | None,
+    dc: NDArray[Any] | None,
+    dx: bool | NDArray[Any],
+    dw_ih: bool | NDArray[Any],
+    dw_hh: bool | NDArray[Any],
+    db: bool | NDArray[Any],
+) -> tuple[NDArray[Any] | None, ...]: ...
 def dropout(x: NDArray[Any], p: float, rng: Philox | None, granularity: str, scaling: str) -> NDArray[Any]: ...
 def dropout_mask(shape: int | Sequence[int], p: float, rng: Philox | None, granularity: str) -> NDArray[Any]: ...
 def activate(x: NDArray[Any], activation: str) -> NDArray[Any]: ...

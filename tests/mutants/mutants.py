@@ -18,6 +18,7 @@ MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
 SPECIAL, EXACT = "tests/test_special_values.py", "tests/test_exactness.py"
 LAYERS = "tests/test_layers.py tests/test_reproducibility.py"
 PYTORCH = "tests/pytorch/test_masks_everywhere.py tests/pytorch/test_operators.py tests/pytorch/test_rules.py"
+LSTM = "tests/test_lstm.py"
 UNIT, BFLOAT16, OPTIM = "tests/test_unit_dropout.py", "tests/test_bfloat16.py", "tests/test_optim.py"
 POOLING, SAVING = "tests/test_pooling.py", "tests/test_saving.py"
 
@@ -329,5 +330,47 @@ MUTANTS = [
         "except BaseException:",
         "except Exception:",
         SAVING,
+    ),
+    Mutant(
+        "rows that share a mask all take the first one's",
+        "csrc/cpu/keep.hpp",
+        "if (r == 0 || row != drawn)",
+        "if (r == 0)",
+        f"{VALUES} {MASKS}",
+    ),
+    Mutant(
+        "the LSTM's masks change over time",
+        "csrc/bind/bind_lstm.cpp",
+        "if (time_constant) name.repeat = steps;",
+        "",
+        LSTM,
+    ),
+    Mutant(
+        "the LSTM's gates share a mask of h",
+        "csrc/cpu/lstm_recurrence.hpp",
+        "steps + t, gate * cols_, divide_up",
+        "steps + t, 0, divide_up",
+        LSTM,
+    ),
+    Mutant(
+        "the LSTM's input and forget gate swapped",
+        "csrc/core/lstm_cell.hpp",
+        "c = fma(s.f, c_before, s.i * s.g);",
+        "c = fma(s.i, c_before, s.f * s.g);",
+        LSTM,
+    ),
+    Mutant(
+        "the gradient by h passes the mask by",
+        "csrc/cpu/lstm_backward.inl",
+        "if (!masks.keeps_all()) v = masks.drop(v, words, gate, r + i, j + c);",
+        "",
+        LSTM,
+    ),
+    Mutant(
+        "dw_hh of the h that was not dropped",
+        "csrc/cpu/lstm_weights.inl",
+        "drop_panels<NR>(of_x ? x_keeper : h_keeper, m, depth, at, n, dst, layout.words(memory[thread]));",
+        "if (of_x) drop_panels<NR>(x_keeper, m, depth, at, n, dst, layout.words(memory[thread]));",
+        LSTM,
     ),
 ]

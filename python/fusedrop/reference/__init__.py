@@ -21,6 +21,7 @@ from fusedrop.reference.linear import (
     scale,
     threshold,
 )
+from fusedrop.reference.lstm import LSTMSaved, lstm_backward, lstm_forward, lstm_masks
 from fusedrop.reference.pooling import avg_pool2d, max_pool2d
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "INPUT_STREAM",
     "UNIT_ROW",
     "Conv2dSaved",
+    "LSTMSaved",
     "Saved",
     "activate",
     "activate_backward",
@@ -41,6 +43,9 @@ __all__ = [
     "linear",
     "linear_backward",
     "linear_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "lstm_masks",
     "max_pool2d",
     "patches",
     "philox4x32_10",

@@ -1,0 +1,14 @@
+// lstm: the recurrent layer of one instruction set; its products over all time steps are linear.cpp's.
+#include "cpu/lstm_backward.inl"
+#include "cpu/lstm_forward.inl"
+
+namespace fusedrop::cpu::FD_ISA {
+
+void lstm_forward(const LstmForwardArgs& args) {
+  args.dtype == Dtype::float64 ? lstm_forward_typed<double>(args) : lstm_forward_typed<float>(args);
+}
+void lstm_backward(const LstmBackwardArgs& args) {
+  args.dtype == Dtype::float64 ? lstm_backward_typed<double>(args) : lstm_backward_typed<float>(args);
+}
+
+}  // namespace fusedrop::cpu::FD_ISA

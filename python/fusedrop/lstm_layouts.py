@@ -1,0 +1,79 @@
+"""The LSTM's weights as PyTorch and Keras keep them: NumPy arrays in and out, neither library is needed.
+
+Both have our order of gates (i, f, c, o; PyTorch calls c "g"), so weights are copied, or transposed, exactly.
+PyTorch has two biases, whose sum is all that counts: loading rounds their sum once, exact where one of them is 0, as
+in what saving writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusedrop import checks
+
+
+class LSTMLayouts:
+    """Loads and saves for a layer with input_size, hidden_size, dtype and params. A refused load changes nothing."""
+
+    input_size: int
+    hidden_size: int
+    dtype: Any
+    params: dict[str, np.ndarray]
+
+    def load_pytorch(self, state: Mapping[str, np.ndarray], layer: int = 0) -> None:
+        """Takes the weights of layer number `layer` of a torch.nn.LSTM.
+
+        Args:
+            state: its state_dict with NumPy arrays, {name: tensor.numpy() for ...}: weight_ih_l0 [4H, I],
+                weight_hh_l0 [4H, H], and bias_ih_l0, bias_hh_l0 [4H], both or none (zeros then).
+            layer: the number in those names. Reverse directions and projections are not taken.
+        """
+        H, names = self.hidden_size, _pytorch_names(layer)
+        shapes = [(4 * H, self.input_size), (4 * H, H), (4 * H,), (4 * H,)]
+        given = [name for name in names if name in state]
+        if given not in (names, names[:2]):
+            raise ValueError(f"state must have {', '.join(names)} (or no bias); got {', '.join(state)}")
+        arrays = [self._like(state[name], name, shape) for name, shape in zip(given, shapes, strict=False)]
+        bias = arrays[2] + arrays[3] if len(arrays) == 4 else np.zeros(4 * H, self.dtype)
+        self._take(arrays[0], arrays[1], bias)
+
+    def to_pytorch(self, layer: int = 0) -> dict[str, np.ndarray]:
+        """Copies under the names of layer number `layer` of a torch.nn.LSTM; bias_hh is zeros."""
+        weight_ih, weight_hh, bias = (self.params[key].copy() for key in ("weight_ih", "weight_hh", "bias"))
+        return dict(zip(_pytorch_names(layer), (weight_ih, weight_hh, bias, np.zeros_like(bias)), strict=True))
+
+    def load_keras(self, weights: Sequence[np.ndarray]) -> None:
+        """Takes keras.layers.LSTM.get_weights(): [kernel [I, 4H], recurrent_kernel [H, 4H], bias [4H]]."""
+        if not isinstance(weights, (list, tuple)) or len(weights) != 3:
+            got = f"{len(weights)} of them" if isinstance(weights, (list, tuple)) else type(weights).__name__
+            raise ValueError(f"weights must be a list [kernel, recurrent_kernel, bias]; got {got}")
+        H = self.hidden_size
+        kernel = self._like(weights[0], "kernel", (self.input_size, 4 * H))
+        recurrent = self._like(weights[1], "recurrent_kernel", (H, 4 * H))
+        self._take(kernel.T, recurrent.T, self._like(weights[2], "bias", (4 * H,)))
+
+    def to_keras(self) -> list[np.ndarray]:
+        """Copies [kernel, recurrent_kernel, bias] for keras.layers.LSTM.set_weights."""
+        weight_ih, weight_hh, bias = (self.params[key] for key in ("weight_ih", "weight_hh", "bias"))
+        return [weight_ih.T.copy(), weight_hh.T.copy(), bias.copy()]
+
+    def _like(self, value, name, shape):
+        """An array of the layer's own dtype: a conversion would round in silence."""
+        checks.floating_array(value, name)
+        if value.dtype != self.dtype:
+            raise TypeError(f"{name} must be {self.dtype} to match the layer; got {value.dtype}")
+        if value.shape != shape:
+            raise ValueError(f"{name} must be {list(shape)} to match the layer; got {list(value.shape)}")
+        return value
+
+    def _take(self, weight_ih, weight_hh, bias):
+        for key, value in (("weight_ih", weight_ih), ("weight_hh", weight_hh), ("bias", bias)):
+            self.params[key][...] = value
+
+
+def _pytorch_names(layer):
+    layer = checks.size(layer, "layer")
+    return [f"{name}_l{layer}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]

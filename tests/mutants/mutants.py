@@ -18,7 +18,7 @@ MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
 SPECIAL, EXACT = "tests/test_special_values.py", "tests/test_exactness.py"
 LAYERS = "tests/test_layers.py tests/test_reproducibility.py"
 PYTORCH = "tests/pytorch/test_masks_everywhere.py tests/pytorch/test_operators.py tests/pytorch/test_rules.py"
-LSTM = "tests/test_lstm.py"
+CONVOLUTION, LSTM = "tests/test_convolution.py", "tests/test_lstm.py"
 UNIT, BFLOAT16, OPTIM = "tests/test_unit_dropout.py", "tests/test_bfloat16.py", "tests/test_optim.py"
 POOLING, SAVING = "tests/test_pooling.py", "tests/test_saving.py"
 
@@ -372,5 +372,40 @@ MUTANTS = [
         "drop_panels<NR>(of_x ? x_keeper : h_keeper, m, depth, at, n, dst, layout.words(memory[thread]));",
         "if (of_x) drop_panels<NR>(x_keeper, m, depth, at, n, dst, layout.words(memory[thread]));",
         LSTM,
+    ),
+    Mutant(
+        "pixels at an edge miss their last tap",
+        "csrc/cpu/conv_classes.hpp",
+        "minimum(taps, size - first))",
+        "minimum(taps, size - first - 1))",
+        CONVOLUTION,
+    ),
+    Mutant(
+        "dx of a convolution reads the kernel forwards",
+        "csrc/cpu/conv_window.hpp",
+        "return tap + step * (taps - 1 - t);",
+        "return tap + step * t;",
+        CONVOLUTION,
+    ),
+    Mutant(
+        "a convolution's mask begins anew with each chunk of pixels",
+        "csrc/cpu/conv2d_forward.inl",
+        "layer.mask.row0 += static_cast<u64>(pixels.begin);",
+        "",
+        CONVOLUTION,
+    ),
+    Mutant(
+        "channel dropout ties no pixels",
+        "csrc/bind/bind_conv2d.cpp",
+        "mask.repeat = static_cast<u64>(pixels > 0 ? pixels : 1);",
+        "",
+        CONVOLUTION,
+    ),
+    Mutant(
+        "dx of a convolution is not masked where x was",
+        "csrc/cpu/conv2d_backward.inl",
+        "drop_pixels(input_keeper, (b * s.H + row) * s.W + col, w.step, n, s.C, src + offset * s.C);",
+        "",
+        CONVOLUTION,
     ),
 ]

@@ -2,8 +2,8 @@
 
     python bench/bench_conv.py [--threads N] [--layout NCHW|NHWC] [--json FILE]
 
-Against torch eager (conv2d, relu, dropout; channels_last for NHWC) and the same without its dropout. Values and gradients
-are checked against torch's at p = 0 first. The first layer's images need no gradient, as in any training.
+Against torch eager (conv2d, relu, dropout; channels_last for NHWC) and the same without its dropout. Values and
+gradients are checked against torch's at p = 0 first. The first layer's images need no gradient, as in any training.
 Interleaved medians; GFLOP/s counts products with padding as if they were done.
 """
 
@@ -89,7 +89,8 @@ def main() -> None:
     torch.set_num_threads(fd.get_num_threads())
     peak = measured_peak()
     print_machine(torch=torch.__version__, layout=options.layout, peak_gflops=round(peak))
-    print(f"{'C, H, N, kernel, padding':26}{'fusedrop':>10}{'p = 0':>10}{'torch':>10}{'no dropout':>12}  ours/torch  GFLOP/s")
+    names = f"{'fusedrop':>10}{'p = 0':>10}{'torch':>10}{'no dropout':>12}"
+    print(f"{'C, H, N, kernel, padding':26}{names}  ours/torch  GFLOP/s")
     rows = []
     for layer in LAYERS:
         check(layer, options.layout)
@@ -104,7 +105,9 @@ def main() -> None:
         )
         rows.append({"layer": layer, "seconds": seconds})
         print_row(layer, seconds, first)
-    ours, torch_all, plain = (sum(row["seconds"][n] for row in rows) for n in ("fusedrop", "torch", "torch without dropout"))
+    ours, torch_all, plain = (
+        sum(row["seconds"][n] for row in rows) for n in ("fusedrop", "torch", "torch without dropout")
+    )
     ratios = [row["seconds"]["fusedrop"] / row["seconds"]["torch"] for row in rows]
     print(f"all layers: fusedrop / torch {ours / torch_all:.2f}, / torch without dropout {ours / plain:.2f}")
     print(f"single layers: fusedrop / torch geomean {geometric_mean(ratios):.2f}, worst {max(ratios):.2f}")

@@ -2,9 +2,9 @@
 
     python bench/bench_systems.py [--threads N] [--json FILE]
 
-Forward, cross-entropy, backward and update with SGD, random data of the real shape: 784 to six layers of 100 (batch 100),
-the convolutional net (batch 100, in NCHW and NHWC, torch in channels_last for that), 784-256-256-10 (batch 256). Every
-network's loss is checked to fall first. Interleaved medians.
+Forward, cross-entropy, backward and update with SGD, random data of the real shape: 784 to six layers of 100 (batch
+100), the convolutional net (batch 100, in NCHW and NHWC, torch in channels_last for that), 784-256-256-10 (batch 256).
+Every network's loss is checked to fall first. Interleaved medians.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def batch(shape):
 
 def mlp(sizes, rates):
     pairs = list(itertools.zip_longest(itertools.pairwise(sizes), rates, fillvalue=0.0))
-    ours = [
-        fd.Linear(k, n, activation="identity" if n == 10 else "relu", dropout=p, init="he") for (k, n), p in pairs
-    ]
+    ours = [fd.Linear(k, n, activation="identity" if n == 10 else "relu", dropout=p, init="he") for (k, n), p in pairs]
     theirs: list[torch.nn.Module] = []
     for (k, n), p in pairs:
         theirs.append(torch.nn.Linear(k, n))
@@ -60,7 +58,9 @@ def convolutional(layout):
     theirs: list[torch.nn.Module] = []
     for c, n, k, padding, pooled, p in CONVOLUTIONS:
         activation = "identity" if n == 10 else "relu"
-        ours.append(fd.Conv2d(c, n, k, padding=padding, activation=activation, input_dropout=p, layout=layout, init="he"))
+        ours.append(
+            fd.Conv2d(c, n, k, padding=padding, activation=activation, input_dropout=p, layout=layout, init="he")
+        )
         theirs += [torch.nn.Dropout(p)] if p else []
         theirs += [torch.nn.Conv2d(c, n, k, padding=padding), *([torch.nn.ReLU()] if n != 10 else [])]
         if pooled:
@@ -137,7 +137,10 @@ def main() -> None:
     rows = []
     for name, net, module, x, tensor, labels in systems():
         copy_weights(net, module)
-        steps = {"fusedrop": fusedrop_step(net, x, labels), "torch": torch_step(module, tensor, torch.from_numpy(labels))}
+        steps = {
+            "fusedrop": fusedrop_step(net, x, labels),
+            "torch": torch_step(module, tensor, torch.from_numpy(labels)),
+        }
         for framework, step in steps.items():
             check(f"{framework}, {name}", step, 12 if "row 6" in name else 60)
         seconds = interleaved(steps)

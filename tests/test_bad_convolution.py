@@ -111,8 +111,16 @@ def test_shared_memory_is_refused():
     [
         ({"in_channels": -1}, ValueError, "in_channels must be an integer >= 0; got -1"),
         ({"out_channels": 2.0}, TypeError, "out_channels must be an integer >= 0; got 2.0"),
-        ({"kernel_size": 0}, ValueError, r"kernel_size must be an integer in \[1, 2147483647\] or a pair of them; got 0"),
-        ({"kernel_size": (3, True)}, TypeError, r"kernel_size must be an integer .* or a pair of them; got \(3, True\)"),
+        (
+            {"kernel_size": 0},
+            ValueError,
+            r"kernel_size must be an integer in \[1, 2147483647\] or a pair of them; got 0",
+        ),
+        (
+            {"kernel_size": (3, True)},
+            TypeError,
+            r"kernel_size must be an integer .* or a pair of them; got \(3, True\)",
+        ),
         ({"stride": (0, 1)}, ValueError, r"stride must be an integer in \[1, 2147483647\] .*; got \(0, 1\)"),
         ({"padding": "same"}, TypeError, r"padding must be an integer in \[0, 2147483647\] .*; got 'same'"),
         ({"layout": "CHW"}, ValueError, "layout must be 'NCHW' or 'NHWC'; got 'CHW'"),

@@ -59,7 +59,18 @@ def conv2d_forward(
     Channel dropout: Tompson et al., 1411.4280.
     """
     return _core.conv2d_forward(
-        x, w, b, *_pairs(stride, padding), layout, activation, p, rng, dropout_before_activation, input_p, granularity, True
+        x,
+        w,
+        b,
+        *_pairs(stride, padding),
+        layout,
+        activation,
+        p,
+        rng,
+        dropout_before_activation,
+        input_p,
+        granularity,
+        True,
     )
 
 
@@ -80,7 +91,18 @@ def conv2d(
 ) -> Array:
     """y alone: `conv2d_forward` without what backward needs. Same arguments, same errors."""
     return _core.conv2d_forward(
-        x, w, b, *_pairs(stride, padding), layout, activation, p, rng, dropout_before_activation, input_p, granularity, False
+        x,
+        w,
+        b,
+        *_pairs(stride, padding),
+        layout,
+        activation,
+        p,
+        rng,
+        dropout_before_activation,
+        input_p,
+        granularity,
+        False,
     )
 
 

@@ -87,7 +87,9 @@ def lstm_forward(
         h = o * np.tanh(c)
         states.append((h, c))
         gates.append((i, f, g, o))
-    saved = LSTMSaved(x, w_ih, w_hh, b is not None, keep_x, keep_h, input_p, recurrent_p, states, gates, return_sequences)
+    saved = LSTMSaved(
+        x, w_ih, w_hh, b is not None, keep_x, keep_h, input_p, recurrent_p, states, gates, return_sequences
+    )
     y = np.stack([h for h, _ in states[1:]], axis=1) if return_sequences and T else np.zeros((B, 0, H))
     return (y if return_sequences else h), (h, c), saved
 

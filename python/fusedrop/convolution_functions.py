@@ -134,5 +134,5 @@ def conv2d_backward(
     return _core.conv2d_backward(dy, saved, dx, dw, db)
 
 
-def _pairs(stride, padding):
+def _pairs(stride: Pair, padding: Pair) -> tuple[tuple[int, int], tuple[int, int]]:
     return checks.pair(stride, "stride", 1), checks.pair(padding, "padding", 0)

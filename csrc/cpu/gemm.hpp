@@ -137,8 +137,7 @@ void multiply_band(Range band, Range cols, Range k, i64 steps, bool first_column
                    Waiting<T> waiting, Sink& sink, Buffers<T> buffers) {
   const i64 depth = k.size();
   const bool last = k.end >= steps;
-  const bool only =
-      band.size() <= Tiling<T>::MC;  // no second block of rows: each strip is used at once, and stays in the L2
+  const bool only = band.size() <= Tiling<T>::MC;  // one block of rows uses each strip at once: it stays in the L2
   for (i64 ic = band.begin; ic < band.end; ic += Tiling<T>::MC) {
     const Range block{ic, minimum(ic + Tiling<T>::MC, band.end)};
     pack_a(ic, block.size(), k.begin, depth, buffers.a, first_columns);

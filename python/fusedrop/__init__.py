@@ -5,8 +5,8 @@
 in one kernel, forward and backward. A mask is never stored and never drawn from hidden state: it is a pure function
 of (seed, stream, step, row, col), the same bits in every kernel, thread count, batch split and instruction set.
 
-Functions       linear and conv2d, both also as ..._forward and ..._backward, which lstm, max_pool2d and avg_pool2d are alone;
-                dropout, dropout_mask, activate, activate_backward
+Functions       linear, conv2d, each also as ..._forward and ..._backward, and these two of lstm, max_pool2d and
+                avg_pool2d; dropout, dropout_mask, activate, activate_backward
 Layers          Linear, Conv2d, LSTM, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, Flatten, MaxPool2d, AvgPool2d,
                 Sequential
 Training        softmax_cross_entropy, SGD, Adam, penalty, save, load

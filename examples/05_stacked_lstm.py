@@ -1,4 +1,4 @@
-"""Three stacked LSTMs that read an image row by row: x [M, 28, 28] is a sequence of T = 28 rows of 28 pixels.
+"""Three stacked LSTMs that read an image row by row: x [M, 28, 28] is a sequence of T = 28 rows of I = 28 pixels.
 
     LSTM(128) -> Dropout(0.4) -> LSTM(64) -> Dropout(0.4) -> LSTM(32), its last output [M, 32] -> logits [M, 10]
     z_t = (x_t ⊙ m_x) w_ihᵀ + (h_{t-1} ⊙ m_h) w_hhᵀ + b                gates i, f, c, o; forget bias 1
@@ -14,6 +14,7 @@ Run: python examples/05_stacked_lstm.py [--data DIR] [--epochs 5] [--out DIR]
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -21,10 +22,10 @@ import fusedrop as fd
 from fusedrop.datasets import DatasetError, load
 
 
-def keras_rule():
+def keras_rule(pixels):
     inside = {"dropout": 0.25, "recurrent_dropout": 0.25}
     return fd.Sequential(
-        fd.LSTM(28, 128, return_sequences=True),
+        fd.LSTM(pixels, 128, return_sequences=True),
         fd.Dropout(0.4, seed=1001),
         fd.LSTM(128, 64, return_sequences=True, **inside),
         fd.Dropout(0.4, seed=1001),
@@ -34,10 +35,10 @@ def keras_rule():
     )
 
 
-def pytorch_rule():
+def pytorch_rule(pixels):
     between = {"dropout": 0.4, "time_constant": False}
     return fd.Sequential(
-        fd.LSTM(28, 128, return_sequences=True),
+        fd.LSTM(pixels, 128, return_sequences=True),
         fd.LSTM(128, 64, return_sequences=True, **between),
         fd.LSTM(64, 32, **between),
         fd.Linear(32, 10),
@@ -47,9 +48,10 @@ def pytorch_rule():
 
 def main(data, epochs, picture):
     curves = fd.History()
-    x, x_test = data.x_train.reshape(-1, 28, 28), data.x_test.reshape(-1, 28, 28)
+    side = math.isqrt(data.x_train.shape[1])
+    x, x_test = data.x_train.reshape(-1, side, side), data.x_test.reshape(-1, side, side)
     for rule, build in {"Keras's rule": keras_rule, "PyTorch's rule": pytorch_rule}.items():
-        net = build()
+        net = build(side)
         trainer = fd.Trainer(net, fd.Adam(net.parameters(), lr=0.002))
         history = trainer.fit(x, data.y_train, epochs=epochs, batch_size=128, validation=(x_test, data.y_test))
         if history.stopped:

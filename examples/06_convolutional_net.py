@@ -14,6 +14,7 @@ Run: python examples/06_convolutional_net.py [--data DIR] [--steps 300] [--out D
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def build(granularity):
 
 
 def color(images):
-    """[n, 784] grey to [n, 32, 32, 3]."""
-    grey = np.pad(images.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
+    """[n, 784] grey, or images of another size, to [n, 32, 32, 3]."""
+    side = math.isqrt(images.shape[1])
+    margin = (32 - side) // 2, (33 - side) // 2
+    grey = np.pad(images.reshape(-1, side, side), ((0, 0), margin, margin))
     left, up = (np.diff(grey, axis=axis, prepend=np.float32(0)) for axis in (2, 1))
     return np.stack([grey, left, up], axis=3)
 

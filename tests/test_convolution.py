@@ -9,7 +9,8 @@ from fusedrop import reference
 
 RNG = fd.Philox(seed=7, stream=3, step=11)
 # (B, C, H, W, N, kernel, stride, padding): single pixels, channels below, at and above a pack and a strip, kernels
-# smaller than their stride, strides that leave pixels unseen, more pixels than a chunk or a block of K.
+# smaller than their stride, strides that leave pixels unseen, more pixels than a chunk or a block of K, rows longer than
+# a chunk, strides with phases that no tap meets.
 CASES = [
     (1, 1, 1, 1, 1, 1, 1, 0),
     (2, 3, 8, 8, 33, 5, 1, 2),
@@ -23,6 +24,9 @@ CASES = [
     (1, 70, 4, 4, 3, 4, 1, 2),
     (5, 2, 16, 17, 3, 2, 1, 0),
     (300, 2, 3, 3, 4, 2, 1, 1),
+    (2, 2, 2, 1500, 3, (1, 3), 1, (0, 1)),
+    (1, 2, 3, 2100, 3, (2, 3), (1, 2), 1),
+    (2, 3, 9, 9, 4, 2, 5, 0),
 ]
 LAYOUTS = ["NCHW", "NHWC"]
 
@@ -151,6 +155,38 @@ def test_a_shard_of_images_draws_its_part(isa, layout):
         assert np.array_equal(shard, whole[4:])
         dy = draw(whole.shape, np.float32, 3)
         assert np.array_equal(fd.conv2d_backward(dy[4:], part)[0], fd.conv2d_backward(dy, saved)[0][4:])
+
+
+def test_channel_masks_reach_beyond_the_rows_of_pixels():
+    """Row b of a channel mask may be any below 2^32 - 1, however many pixels the images before it had."""
+    x, w = np.ones((2, 40, 4, 4), np.float32), np.eye(40, dtype=np.float32)[:, :, None, None]
+    first = 2**32 - 3
+    y = fd.conv2d(x, w, p=0.5, rng=RNG.at(row0=first * 16), granularity="channel")
+    keep = fd.dropout_mask((2, 40), p=0.5, rng=RNG.at(row0=first))
+    assert np.array_equal(y, np.broadcast_to(np.where(keep, 2, 0)[:, :, None, None], y.shape))
+
+
+@pytest.mark.parametrize("stride", [2**24, 2**31 - 1])
+def test_a_stride_beyond_the_image_costs_nothing(stride):
+    x, w = draw((1, 4, 8, 8), np.float32, 1), draw((3, 4, 3, 3), np.float32, 2)
+    y, saved = fd.conv2d_forward(x, w, stride=stride)
+    assert np.array_equal(y, fd.conv2d(x[:, :, :3, :3], w))
+    dx, dw, _ = fd.conv2d_backward(np.ones_like(y), saved)
+    assert np.array_equal(dx[0, :, :3, :3], w.sum(axis=0, dtype=np.float32))
+    assert not dx[:, :, 3:].any()
+    assert not dx[:, :, :, 3:].any()
+    assert np.array_equal(dw, np.broadcast_to(x[:, :, :3, :3], w.shape))
+
+
+def test_bfloat16_input_gradients_are_rounded_once(every_isa):
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    x, w, _, _ = arrays(CASES[7], "NHWC", ml_dtypes.bfloat16)
+    options = {"layout": "NHWC", "padding": 1, "input_p": 0.3, "rng": RNG}
+    y, saved = fd.conv2d_forward(x, w, **options)
+    wide, wide_saved = fd.conv2d_forward(x.astype(np.float32), w.astype(np.float32), **options)
+    dx = fd.conv2d_backward(y, saved)[0]
+    want = fd.conv2d_backward(y.astype(np.float32), wide_saved)[0]
+    assert np.array_equal(dx, want.astype(ml_dtypes.bfloat16))
 
 
 def test_layouts_agree_to_the_bit(isa):

@@ -51,6 +51,10 @@ Layout layout_from(const py::handle& value) {
 using Pair = std::pair<i64, i64>;  // (height, width), checked by the caller (convolution_functions.py)
 
 i64 outputs_along(i64 size, i64 kernel, i64 stride, i64 padding, const char* axis) {
+  constexpr i64 kMost = i64{1} << 24;  // so that no number of elements that is computed from sizes overflows
+  if (size + 2 * padding > kMost)
+    throw py::value_error("the padded image must not be larger than 2**24 along an axis: " + std::string(axis) + " " +
+                          std::to_string(size) + " + 2 * " + std::to_string(padding));
   const i64 room = size + 2 * padding - kernel;
   if (room < 0)
     throw py::value_error("w must not be larger than the padded image: " + std::string(axis) + " " +
@@ -82,25 +86,23 @@ bool is_channel(const py::handle& granularity) {
   throw py::value_error("granularity must be 'element' or 'channel'; got " + repr_text(granularity));
 }
 
-// A mask over pixels: one for each element, or one for each image and channel.
-Mask over_pixels(Mask mask, bool channel, i64 pixels) {
-  if (!channel || mask.threshold == 0) return mask;
-  if (mask.repeat != 1 || mask.period != 0)
+// The caller's name of a mask over images of `plane` pixels. Its row0 counts pixels of y, `y_plane` an image: where the mask ties
+// an image's pixels, or lies over x, it must begin with an image.
+py::object over_pixels(const py::handle& rng, double p, bool channel, bool of_x, i64 plane, i64 y_plane) {
+  if (!py::isinstance<Philox>(rng)) return py::reinterpret_borrow<py::object>(rng);  // None, or make_mask's error
+  if (p == 0) return py::none();
+  Philox name = rng.cast<Philox>();
+  const u64 y_pixels = static_cast<u64>(y_plane), pixels = static_cast<u64>(plane > 0 ? plane : 1);
+  if (channel && (name.repeat != 1 || name.period != 0))
     throw py::value_error("rng must not be tied where granularity is 'channel', which ties the pixels of an image");
-  mask.repeat = static_cast<u64>(pixels > 0 ? pixels : 1);
-  return mask;
-}
-
-// The mask of x. rng counts the pixels of y: an origin is the first pixel of some image, in y and in x.
-Mask over_input_pixels(const py::handle& rng, double p, bool channel, const Conv2dSizes& s) {
-  Mask mask = make_input_mask(rng, p, "input_p", false, s.B * s.H * s.W, s.C);
-  const u64 plane = static_cast<u64>(s.OH * s.OW);
-  if (mask.threshold == 0 || mask.row0 == 0) return over_pixels(mask, channel, s.H * s.W);
-  if (mask.row0 % plane != 0)
-    throw py::value_error("rng.row0 must be a whole number of images where input_p > 0, a multiple of OH * OW = " +
-                          std::to_string(plane) + "; got " + std::to_string(mask.row0));
-  mask.row0 = mask.row0 / plane * static_cast<u64>(s.H * s.W);
-  return over_pixels(mask, channel, s.H * s.W);
+  if ((channel || of_x) && name.row0 % y_pixels != 0)
+    throw py::value_error(
+        "rng.row0 must be a whole number of images where input_p > 0 or granularity is 'channel', a multiple of "
+        "OH * OW = " +
+        std::to_string(y_pixels) + "; got " + std::to_string(name.row0));
+  if (of_x) name.row0 = name.row0 / y_pixels * pixels;
+  if (channel) name.repeat = pixels;
+  return py::cast(name);
 }
 
 template <class Result, class Pointer>
@@ -141,9 +143,11 @@ py::object conv2d_forward(const py::handle& x_given, const py::handle& w_given, 
   args.activation = activation_from(activation);
   args.before = flag(before, "dropout_before_activation");
   const bool channel = is_channel(granularity);
-  args.mask =
-      over_pixels(make_mask(rng, probability(p_in, "p"), "p", false, s.B * s.OH * s.OW, s.N), channel, s.OH * s.OW);
-  args.input_mask = over_input_pixels(rng, probability(input_p, "input_p"), channel, s);
+  const double p = probability(p_in, "p"), input_rate = probability(input_p, "input_p");
+  const i64 plane = s.H * s.W, y_plane = s.OH * s.OW;
+  args.mask = make_mask(over_pixels(rng, p, channel, false, y_plane, y_plane), p, "p", false, s.B * y_plane, s.N);
+  args.input_mask = make_input_mask(over_pixels(rng, input_rate, channel, true, plane, y_plane), input_rate, "input_p",
+                                    false, s.B * plane, s.C);
 
   py::array y = new_array(image_shape(layout, s.B, s.OH, s.OW, s.N), x);
   args.y = output_image(y, layout);

@@ -104,7 +104,6 @@ py::tuple pool_forward(const py::handle& x_in, bool maximum, Pair kernel, Pair s
     py::gil_scoped_release release;
     cpu::backend().pool_forward(args);
   }
-  if (maximum) positions.attr("setflags")(py::arg("write") = false);  // backward trusts them
   return py::make_tuple(Library(x_in).wrap(y), PoolSaved{shape, x.dtype(), positions});
 }
 
@@ -144,9 +143,11 @@ py::object pool_backward(const py::handle& dy_in, bool maximum, const py::handle
 
 void register_pool(py::module_& m) {
   py::class_<PoolSaved>(m, "PoolSaved", py::is_final(), "What a pooling's backward needs: no copy of x.")
-      .def_readonly("positions", &PoolSaved::positions,
-                    "Max: each winner's place in its window, kernel row * kernel width + kernel column, in uint8 where "
-                    "that holds it, else uint16 or uint32. None for an average.");
+      .def_property_readonly(
+          "positions",
+          [](const PoolSaved& s) { return s.positions.is_none() ? s.positions : s.positions.attr("copy")(); },
+          "A copy. Max: each winner's place in its window, kernel row * kernel width + kernel column, in uint8 where "
+          "that holds it, else uint16 or uint32. None for an average.");
   m.def("pool_forward", &pool_forward, py::arg("x"), py::arg("maximum"), py::arg("kernel_size"), py::arg("stride"),
         py::arg("padding"), py::arg("ceil_mode"), py::arg("count_include_pad"), py::arg("channels_last"));
   m.def("pool_backward", &pool_backward, py::arg("dy"), py::arg("maximum"), py::arg("saved"));

@@ -21,11 +21,12 @@ struct Conv2dInputGradient {
   LinearBackwardArgs rows_args;
   GradientPacker<S> gradient;
   Keeper input_keeper;
-  Phase h, w;  // set by run_phase
+  Phase h, w;  // of the phase that visit_phases has come to, as all the rest
   Window window;
   Grid grid;
   ConvProduct<T> product;
-  i64 stage_at = 0, gradient_at = 0, sums_at = 0, dx_at = 0;
+  i64 stage_at = 0, gradient_at = 0, sums_at = 0, dx_at = 0, size = 0;
+  int threads = 1;
   char* const* memory = nullptr;  // a buffer a thread, and one more for w
   const T* packed = nullptr;  // w of the phase's taps as [K,C], in panels
 
@@ -38,33 +39,56 @@ struct Conv2dInputGradient {
     return h.step == 1 && w.step == 1 && input_keeper.keeps_all() && is_pixel_matrix(args.dx, s.H, s.W, s.C);
   }
 
-  void run_phase(const Phase& rows, const Phase& cols) {
-    h = rows, w = cols;
-    window = gradient_window(args.sizes, h, w);
-    if (window.pixels() == 0 || args.sizes.C == 0) return;
-    grid = choose_grid({window.pixels(), args.sizes.C, window.depth(), 30, 0, 4, kGroup});
-    product = ConvProduct<T>(window, grid.col_chunk);
-    allocate();
-    run_threads(grid.threads(), [](int thread, void* p) { static_cast<Conv2dInputGradient*>(p)->run(thread); }, this);
+  // Memory for the largest phase, and the weight by taps, are made once.
+  void run() {
+    const Conv2dSizes& s = args.sizes;
+    const i64 taps_room = s.KH * s.KW * s.N * s.C * i64{sizeof(S)};
+    i64 mine = 0, packed_bytes = 0;
+    visit_phases([&] {
+      mine = maximum(mine, size);
+      packed_bytes = maximum(packed_bytes, packed_room<T>(window.depth(), s.C));
+      threads = grid.threads() > threads ? grid.threads() : threads;
+    });
+    ScratchLayout shared;
+    shared.add(packed_bytes);
+    const i64 taps_at = shared.add(taps_room);
+    memory = scratch(threads + 1, maximum(mine, shared.size()));
+    S* taps = reinterpret_cast<S*>(memory[threads] + taps_at);
+    weight_by_taps(args.w, s.KH, s.KW, args.w.batch, s.N, args.w.channel, s.C, taps);
+    visit_phases([&] {
+      pack_taps(taps, reinterpret_cast<T*>(memory[threads]));
+      packed = reinterpret_cast<const T*>(memory[threads]);
+      run_threads(
+          grid.threads(), [](int thread, void* p) { static_cast<Conv2dInputGradient*>(p)->run_thread(thread); }, this);
+    });
   }
 
-  void allocate() {
+  // Plans each phase that has pixels, then calls visit().
+  template <class Visit>
+  void visit_phases(Visit visit) {
     const Conv2dSizes& s = args.sizes;
+    for (i64 i = 0; i < minimum(s.stride_h, s.H); ++i)
+      for (i64 j = 0; j < minimum(s.stride_w, s.W); ++j) {
+        h = Phase::of(i, s.H, s.stride_h, s.padding_h, s.KH);
+        w = Phase::of(j, s.W, s.stride_w, s.padding_w, s.KW);
+        window = gradient_window(s, h, w);
+        if (window.pixels() == 0 || s.C == 0) continue;
+        plan();
+        visit();
+      }
+  }
+
+  void plan() {
+    const Conv2dSizes& s = args.sizes;
+    grid = choose_grid({window.pixels(), s.C, window.depth(), 30, 0, 4, kGroup});
+    product = ConvProduct<T>(window, grid.col_chunk);
     ScratchLayout mine;
     mine.add(product.size());
     stage_at = mine.add(Stage<T>::room(window, product.chunk()) * i64{sizeof(T)});
     gradient_at = mine.add(ConvGradient<S>::room(s, s.OW));
     sums_at = mine.add(product.chunk() * s.C * i64{sizeof(T)});
     dx_at = mine.add(direct() ? 0 : product.chunk() * s.C * i64{sizeof(S)});
-    ScratchLayout shared;
-    shared.add(packed_room<T>(window.depth(), s.C));
-    const i64 taps_at = shared.add(s.KH * s.KW * s.N * s.C * i64{sizeof(S)});
-    memory = scratch(grid.threads() + 1, maximum(mine.size(), shared.size()));
-    char* weights = memory[grid.threads()];
-    S* taps = reinterpret_cast<S*>(weights + taps_at);
-    weight_by_taps(args.w, s.KH, s.KW, args.w.batch, s.N, args.w.channel, s.C, taps);
-    pack_taps(taps, reinterpret_cast<T*>(weights));
-    packed = reinterpret_cast<const T*>(weights);
+    size = mine.size();
   }
 
   // Row (t_h*taps_w + t_w)*N + n of B is the weight of the phase's tap (t_h, t_w) for channel n of dz.
@@ -78,13 +102,29 @@ struct Conv2dInputGradient {
       }
   }
 
-  void run(int thread) {
+  void run_thread(int thread) {
     const Range pixels = grid_rows(grid, thread, window.pixels()), cols = grid_cols(grid, thread, args.sizes.C);
-    for (i64 m = pixels.begin; m < pixels.end && cols.size() > 0; m += product.chunk())
-      run_chunk({m, minimum(m + product.chunk(), pixels.end)}, cols, memory[thread]);
+    if (cols.size() <= 0) return;
+    for (i64 m = pixels.begin, end; m < pixels.end; m = end) {
+      end = chunk_end(window, m, product.chunk(), pixels.end);
+      run_chunk({m, end}, cols, memory[thread]);
+    }
   }
 
   void run_chunk(Range pixels, Range cols, char* mine) {
+    const i64 C = args.sizes.C;
+    T* sums = reinterpret_cast<T*>(mine + sums_at);
+    if (window.depth() == 0)  // a stride beyond the kernel leaves these pixels out
+      std::memset(sums, 0, static_cast<std::size_t>(pixels.size() * C) * sizeof(T));
+    else
+      multiply(pixels, cols, mine, sums);
+    S* dx = direct() ? static_cast<S*>(args.dx.data) + pixels.begin * C : reinterpret_cast<S*>(mine + dx_at);
+    drop(pixels, cols, sums);
+    for (i64 m = 0; m < pixels.size(); ++m) copy_row(sums + m * C + cols.begin, cols.size(), dx + m * C + cols.begin);
+    if (!direct()) unload(pixels, cols, dx);
+  }
+
+  void multiply(Range pixels, Range cols, char* mine, T* sums) {
     const Conv2dSizes& s = args.sizes;
     ConvGradient<S> dz(args, gradient, s.OW, mine + gradient_at);
     Stage<T> stage(window);
@@ -93,22 +133,25 @@ struct Conv2dInputGradient {
       dz.prepare({first, first + n});
       dz.form_pixels(first, n, dst);
     });
-    T* sums = reinterpret_cast<T*>(mine + sums_at);
     product.run(stage, pixels, cols, packed, mine, sums, s.C);
-    S* dx = direct() ? static_cast<S*>(args.dx.data) + pixels.begin * s.C : reinterpret_cast<S*>(mine + dx_at);
-    for (i64 m = 0; m < pixels.size(); ++m)
-      copy_row(sums + m * s.C + cols.begin, cols.size(), dx + m * s.C + cols.begin);
-    if (!direct()) unload(pixels, cols, dx);
   }
 
-  void unload(Range pixels, Range cols, S* src) const {
+  void drop(Range pixels, Range cols, T* sums) const {
     const Conv2dSizes& s = args.sizes;
+    if (input_keeper.keeps_all()) return;
+    visit_rows_of_pixels(pixels, h.count, w.count, [&](i64 b, i64 t, i64 u, i64 n, i64 offset) {
+      const i64 first = (b * s.H + h.first + h.step * t) * s.W + w.first + w.step * u;
+      drop_pixels(input_keeper, first, w.step, n, cols, sums + offset * s.C, s.C);
+    });
+  }
+
+  void unload(Range pixels, Range cols, const S* src) const {
+    const i64 C = args.sizes.C;
     const OutputImage& dx = args.dx;
     visit_rows_of_pixels(pixels, h.count, w.count, [&](i64 b, i64 t, i64 u, i64 n, i64 offset) {
       const i64 row = h.first + h.step * t, col = w.first + w.step * u;
-      drop_pixels(input_keeper, (b * s.H + row) * s.W + col, w.step, n, s.C, src + offset * s.C);
       S* dst = static_cast<S*>(dx.data) + b * dx.batch + row * dx.row + col * dx.col + cols.begin * dx.channel;
-      unload_pixels(src + offset * s.C + cols.begin, s.C, n, cols.size(), dst, w.step * dx.col, dx.channel);
+      unload_pixels(src + offset * C + cols.begin, C, n, cols.size(), dst, w.step * dx.col, dx.channel);
     });
   }
 };
@@ -170,8 +213,9 @@ struct Conv2dWeightGradient {
     Stage<T> stage(window);
     T* dz = reinterpret_cast<T*>(mine + dz_at);
     product.clear(mine);
-    for (i64 m = 0; m < window.pixels(); m += product.chunk()) {
-      const Range pixels{m, minimum(m + product.chunk(), window.pixels())};
+    for (i64 m = 0, end; m < window.pixels(); m = end) {
+      end = chunk_end(window, m, product.chunk(), window.pixels());
+      const Range pixels{m, end};
       gradients.prepare(pixels);
       gradients.form(m, pixels.size(), rows.begin, rows.size(), dz, dz_ld, sums_db ? db_sums + rows.begin : nullptr);
       if (cols.size() <= 0) continue;
@@ -185,24 +229,18 @@ struct Conv2dWeightGradient {
   void store() const {
     const Conv2dSizes& s = args.sizes;
     const i64 taps = s.KH * s.KW;
-    for (i64 n = 0; args.dw.data != nullptr && n < s.N; ++n) {
-      S* dst = static_cast<S*>(args.dw.data) + n * args.dw.batch;
-      unload_pixels(dw + n * window.depth(), s.C, taps, s.C, dst, args.dw.col, args.dw.channel);
-    }
+    if (args.dw.data != nullptr)
+      for (i64 n = 0; n < s.N; ++n) {
+        S* dst = static_cast<S*>(args.dw.data) + n * args.dw.batch;
+        unload_pixels(dw + n * window.depth(), s.C, taps, s.C, dst, args.dw.col, args.dw.channel);
+      }
     if (args.db != nullptr) copy_row(db_sums, s.N, static_cast<S*>(args.db));
   }
 };
 
 template <class S>
 void conv2d_backward_typed(const Conv2dBackwardArgs& args) {
-  const Conv2dSizes& s = args.sizes;
-  if (args.dx.data != nullptr) {
-    Conv2dInputGradient<S> job(args);
-    for (i64 h = 0; h < s.stride_h; ++h)
-      for (i64 w = 0; w < s.stride_w; ++w)
-        job.run_phase(Phase::of(h, s.H, s.stride_h, s.padding_h, s.KH),
-                      Phase::of(w, s.W, s.stride_w, s.padding_w, s.KW));
-  }
+  if (args.dx.data != nullptr) Conv2dInputGradient<S>(args).run();
   if (args.dw.data == nullptr && args.db == nullptr) return;
   Conv2dWeightGradient<S> job(args);
   run_threads(

@@ -1,7 +1,7 @@
 // conv2d_forward: y = dropout(act(conv(dropout(x), w) + b)), as the product of linear_forward with a matrix of patches
 //   x [B,H,W,C], w [N,KH,KW,C], any strides | b [N] or null | y, z [B,OH,OW,N], pixels or channels side by side
 //   mask over y as [B*OH*OW, N], of x as [B*H*W, C]: the same whatever the order of the axes in memory
-// Work      2 * B*OH*OW * N * KH*KW*C flop; x is copied once for each chunk of pixels (conv_stage.hpp), a patch once for N outputs
+// Work      2 * B*OH*OW * N * KH*KW*C flop; a chunk of pixels copies the rows of x it reads (conv_stage.hpp), a patch once for N outputs
 // Numerics  one chain of fma over (kh, kw, c): the same bits for any threads, chunks and layout
 // Limits    any size >= 0; no read past the last element; re-entrant; memory from scratch.hpp only
 #pragma once
@@ -65,8 +65,11 @@ struct Conv2dForwardJob {
 
   void run(int thread) {
     const Range rows = grid_rows(grid, thread, window.pixels()), cols = grid_cols(grid, thread, args.sizes.N);
-    for (i64 m = rows.begin; m < rows.end && cols.size() > 0; m += product.chunk())
-      run_chunk({m, minimum(m + product.chunk(), rows.end)}, cols, memory[thread]);
+    if (cols.size() <= 0) return;
+    for (i64 m = rows.begin, end; m < rows.end; m = end) {
+      end = chunk_end(window, m, product.chunk(), rows.end);
+      run_chunk({m, end}, cols, memory[thread]);
+    }
   }
 
   void run_chunk(Range pixels, Range cols, char* mine) {

@@ -62,11 +62,12 @@ i64 collect_pixels(const Stage<T>& stage, const Edges& edges, Range pixels, Taps
   for (i64 m = pixels.begin; m < pixels.end;) {
     const i64 row = m / window.cols, stop = minimum(pixels.end, (row + 1) * window.cols);
     const bool ours = !(edges.row(row % window.rows) != h);
-    const T* patch = ours ? stage.patch(row, 0) : nullptr;
+    const i64 first = m - row * window.cols;
+    const T* patch = ours ? stage.patch(row, first) : nullptr;
     for (; ours && m < stop; ++m) {
       const i64 col = m - row * window.cols;
       if (edges.col(col) != w) continue;
-      list[count++] = {patch + col * window.step_w * window.channels, m - pixels.begin};
+      list[count++] = {patch + (col - first) * window.step_w * window.channels, m - pixels.begin};
     }
     m = stop;
   }

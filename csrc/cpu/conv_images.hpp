@@ -31,24 +31,23 @@ FD_FN void visit_rows_of_pixels(Range pixels, i64 rows, i64 cols, Visit visit) {
   }
 }
 
-// Pixels that lie C elements apart: pixels[m*C + c] = keep(first + m*step, c) ? pixels[m*C + c] * scale : 0.
-template <class S>
-void drop_pixels(const Keeper& keeper, i64 first, i64 step, i64 n, i64 C, S* pixels) {
-  using T = sum_of<S>;
+// Some channels of pixels that lie ld elements apart: pixels[m*ld + c] = keep(first + m*step, c) ? pixels[m*ld + c] * scale : 0.
+template <class T>
+void drop_pixels(const Keeper& keeper, i64 first, i64 step, i64 n, Range channels, T* pixels, i64 ld) {
   using V = Vec<T>;
   constexpr i64 kAtOnce = 4 * kGroup;  // what one call of the generator serves
   if (keeper.keeps_all()) return;
   const T scale = static_cast<T>(keep_scale(keeper.mask().threshold));
   u32 words[keep_room(4)];
   for (i64 m = 0; m < n; ++m)
-    for (i64 j = 0; j < C; j += kAtOnce) {
-      const i64 width = minimum(kAtOnce, C - j);
+    for (i64 j = channels.begin; j < channels.end; j += kAtOnce) {
+      const i64 width = minimum(kAtOnce, channels.end - j);
       keeper.row(first + m * step, j, divide_up(width, kGroup), words);
-      S* p = pixels + m * C + j;
+      T* p = pixels + m * ld + j;
       i64 c = 0;
       for (; c + V::W <= width; c += V::W)
         select(V::lanes(words[c / kGroup] >> (c % kGroup)), V::load(p + c) * V(scale), V(T(0))).store(p + c);
-      for (; c < width; ++c) narrow((words[c / kGroup] >> (c % kGroup)) & 1 ? widen(p[c]) * scale : T(0), p[c]);
+      for (; c < width; ++c) p[c] = (words[c / kGroup] >> (c % kGroup)) & 1 ? p[c] * scale : T(0);
     }
 }
 
@@ -65,7 +64,7 @@ auto input_loader(const Args& args, const Keeper& keeper) {
   return [&](i64 b, i64 h, i64 w, i64 n, sum_of<S>* dst) {
     const Conv2dSizes& s = args.sizes;
     load_pixels(pixel_row<S>(args.x, b, h, w), n, s.C, dst);
-    drop_pixels(keeper, (b * s.H + h) * s.W + w, 1, n, s.C, dst);
+    drop_pixels(keeper, (b * s.H + h) * s.W + w, 1, n, {0, s.C}, dst, s.C);
   };
 }
 

@@ -1,7 +1,7 @@
-// conv_stage: the part of an image that a range of patches reads, copied once with its channels side by side and with the
+// conv_stage: the rows of images that a chunk of patches reads (of one row of patches: their columns), copied once with its channels side by side and with the
 // zeros around it. Patches are then rows of plain memory: no patch asks where the image ends.
 //
-//   [image part 0: padded rows x padded_cols x channels] [image part 1: ...] ...   in the type of the sums
+//   [image part 0: padded rows x width x channels] [image part 1: ...] ...   in the type of the sums
 #pragma once
 
 #include <cstring>
@@ -28,11 +28,14 @@ class Stage {
  public:
   explicit Stage(const Window& window) : window_(window) {}
 
-  // Elements that the patches of any `pixels` neighbouring pixels need, and a pack more: they are read in packs.
+  // Elements that the patches of a chunk need, and two packs more: they are read in packs.
   static i64 room(const Window& w, i64 pixels) {
     if (w.cols <= 0 || w.rows <= 0) return 0;
-    const i64 rows = divide_up(pixels, w.cols) + 1, parts = minimum(divide_up(rows, w.rows) + 1, rows);
-    return (rows * w.step_h + parts * w.taps_h) * maximum(w.padded_cols(), 0) * w.channels + 2 * Vec<T>::W;
+    const i64 slack = 2 * Vec<T>::W;
+    if (pixels <= w.cols) return w.taps_h * width_of(w, pixels) * w.channels + slack;
+    const i64 rows = minimum(divide_up(pixels, w.cols) + 1, w.images * w.rows);
+    const i64 parts = minimum(divide_up(rows, w.rows) + 1, rows);
+    return ((rows - 1) * w.step_h + parts * w.taps_h) * width_of(w, w.cols) * w.channels + slack;
   }
 
   // load(b, h, w0, n, dst): n pixels of row h of image b from column w0 on, channels side by side.
@@ -40,8 +43,12 @@ class Stage {
   void fill(Range pixels, T* memory, Load load) {
     memory_ = memory;
     first_ = pixels.begin / window_.cols;
+    const i64 end = divide_up(pixels.end, window_.cols);
+    const bool piece = end - first_ == 1;  // of one row: its own columns are enough
+    col_ = piece ? pixels.begin - first_ * window_.cols : 0;
+    width_ = width_of(window_, piece ? pixels.size() : window_.cols);
     T* dst = memory;
-    for (i64 row = first_, end = divide_up(pixels.end, window_.cols); row < end;) {
+    for (i64 row = first_; row < end;) {
       const i64 b = row / window_.rows, stop = minimum(end, (b + 1) * window_.rows), r = row - b * window_.rows;
       const i64 height = height_of(stop - row);
       for (i64 h = 0; h < height; ++h, dst += pitch()) fill_row(b, r * window_.step_h + window_.top + h, dst, load);
@@ -57,29 +64,37 @@ class Stage {
       at -= r0 * window_.step_h;
     else
       at += height_of(window_.rows - r0) + (b - b0 - 1) * height_of(window_.rows);
-    return memory_ + at * pitch() + col * window_.step_w * window_.channels;
+    return memory_ + at * pitch() + (col - col_) * window_.step_w * window_.channels;
   }
-  i64 pitch() const { return window_.padded_cols() * window_.channels; }
+  i64 pitch() const { return width_ * window_.channels; }
   const Window& window() const { return window_; }
 
  private:
+  static i64 width_of(const Window& w, i64 cols) { return (cols - 1) * w.step_w + w.taps_w; }
   i64 height_of(i64 rows) const { return (rows - 1) * window_.step_h + window_.taps_h; }
 
   template <class Load>
   void fill_row(i64 b, i64 h, T* dst, Load load) const {
     const Window& w = window_;
+    const i64 left = w.left + col_ * w.step_w;
     const bool inside = h >= 0 && h < w.image_rows;
-    const i64 begin = inside ? minimum(maximum(-w.left, 0), w.padded_cols()) : w.padded_cols();
-    const i64 end = maximum(begin, minimum(w.image_cols - w.left, w.padded_cols()));
+    const i64 begin = inside ? minimum(maximum(-left, 0), width_) : width_;
+    const i64 end = maximum(begin, minimum(w.image_cols - left, width_));
     std::memset(dst, 0, static_cast<std::size_t>(begin * w.channels) * sizeof(T));
-    if (end > begin) load(b, h, begin + w.left, end - begin, dst + begin * w.channels);
-    std::memset(dst + end * w.channels, 0, static_cast<std::size_t>((w.padded_cols() - end) * w.channels) * sizeof(T));
+    if (end > begin) load(b, h, begin + left, end - begin, dst + begin * w.channels);
+    std::memset(dst + end * w.channels, 0, static_cast<std::size_t>((width_ - end) * w.channels) * sizeof(T));
   }
 
   Window window_;
   T* memory_ = nullptr;
-  i64 first_ = 0;  // row
+  i64 first_ = 0, col_ = 0, width_ = 0;  // the first row and column of patches, and the columns of the copy
 };
+
+// Where the chunk that begins with pixel m ends. One shorter than a row stays within a row, of which it needs its columns alone.
+FD_FN i64 chunk_end(const Window& window, i64 m, i64 chunk, i64 end) {
+  const i64 stop = minimum(m + chunk, end);
+  return chunk <= window.cols ? minimum(stop, (m / window.cols + 1) * window.cols) : stop;
+}
 
 // Whole packs: up to W - 1 elements more are read and written than n.
 template <class T>

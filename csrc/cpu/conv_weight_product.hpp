@@ -21,7 +21,7 @@ class ConvWeightProduct {
   ConvWeightProduct() = default;
   // A class's columns must be whole panels: they are, where each tap has whole panels of channels.
   ConvWeightProduct(const Window& window, i64 rows, i64 cols)
-      : window_(window), edges_(window, window.channels % NR == 0), rows_(rows), cols_(cols) {
+      : window_(window), edges_(window, window.channels % kGroup == 0), rows_(rows), cols_(cols) {
     layout_.add(kDepth * MC * i64{sizeof(T)});
     panel_at_ = layout_.add((kDepth * NR + Vec<T>::W) * i64{sizeof(T)});
     tiles_at_ = layout_.add(round_up(rows, MR) * round_up(cols, NR) * i64{sizeof(T)});

@@ -21,7 +21,6 @@ struct Window {
   i64 pixels() const { return images * rows * cols; }  // rows of the matrix
   i64 depth() const { return taps_h * taps_w * channels; }  // its columns
   i64 tap_row() const { return taps_w * channels; }  // columns that are neighbours in the image, too
-  i64 padded_cols() const { return (cols - 1) * step_w + taps_w; }  // of the image, as patches see it
 };
 
 FD_FN Window input_window(const Conv2dSizes& s) {

@@ -112,6 +112,6 @@ def probability(value, name):
 
 def choice(value, name, choices):
     """One of a few names."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}; got {value!r}")
     return value

@@ -23,6 +23,9 @@ class Conv2d(FusedLayer):
         bias, activation, dropout, dropout_before_activation, input_dropout, dtype, init, seed, stream: as in
             `Linear`; the fan-in is C*KH*KW.
 
+    A layer that works on images b0, b0 + 1, ... of a larger batch draws its part of the masks where its name is
+    `mask_name.rng.at(row0=b0 * OH * OW)`.
+
     params: "weight" [N, C, KH, KW], "bias" [N]. grads: the same keys.
 
     Raises:

@@ -80,8 +80,9 @@ class Layer:
         same = own.forward is layer_type.forward and own.backward is layer_type.backward
         return not same or "forward" in vars(self)
 
-    def __call__(self, x, train=True):
-        return self.forward(x, train)
+    def __call__(self, x, train=True, **options):
+        """forward, with the options that a layer's own forward has."""
+        return self.forward(x, train, **options)
 
     def parameters(self) -> list[Parameter]:
         """The layer's parameters with their gradients, for an optimiser or a loop of your own."""

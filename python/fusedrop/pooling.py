@@ -48,8 +48,9 @@ class MaxPool2d(_Pool2d):
 
     def backward(self, dy, input_grad=True):
         """dx, the shape of x (None where input_grad is False): dy at the winners, 0 elsewhere."""
+        wanted = checks.flag(input_grad, "input_grad")
         dx = functions.max_pool2d_backward(dy, self._last_forward())
-        return dx if input_grad else None
+        return dx if wanted else None
 
 
 class AvgPool2d(_Pool2d):
@@ -82,5 +83,6 @@ class AvgPool2d(_Pool2d):
 
     def backward(self, dy, input_grad=True):
         """dx, the shape of x (None where input_grad is False): every element's share of dy."""
+        wanted = checks.flag(input_grad, "input_grad")
         dx = functions.avg_pool2d_backward(dy, self._last_forward())
-        return dx if input_grad else None
+        return dx if wanted else None

@@ -397,14 +397,14 @@ MUTANTS = [
     Mutant(
         "channel dropout ties no pixels",
         "csrc/bind/bind_conv2d.cpp",
-        "mask.repeat = static_cast<u64>(pixels > 0 ? pixels : 1);",
+        "if (channel) name.repeat = pixels;",
         "",
         CONVOLUTION,
     ),
     Mutant(
         "dx of a convolution is not masked where x was",
         "csrc/cpu/conv2d_backward.inl",
-        "drop_pixels(input_keeper, (b * s.H + row) * s.W + col, w.step, n, s.C, src + offset * s.C);",
+        "drop_pixels(input_keeper, first, w.step, n, cols, sums + offset * s.C, s.C);",
         "",
         CONVOLUTION,
     ),

@@ -29,9 +29,14 @@ class LSTMLayouts:
         Args:
             state: its state_dict with NumPy arrays, {name: tensor.numpy() for ...}: weight_ih_l0 [4H, I],
                 weight_hh_l0 [4H, H], and bias_ih_l0, bias_hh_l0 [4H], both or none (zeros then).
-            layer: the number in those names. Reverse directions and projections are not taken.
+            layer: the number in those names. One with a reverse direction or a projection is refused.
         """
         H, names = self.hidden_size, _pytorch_names(layer)
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping of names to arrays; got {type(state).__name__}")
+        for name in (f"weight_ih_l{layer}_reverse", f"weight_hr_l{layer}"):
+            if name in state:
+                raise ValueError(f"state must be of one direction without a projection; got {name}")
         shapes = [(4 * H, self.input_size), (4 * H, H), (4 * H,), (4 * H,)]
         given = [name for name in names if name in state]
         if given not in (names, names[:2]):

@@ -16,9 +16,10 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -32,7 +33,26 @@ from fusedrop.optim import Optimizer
 FORMAT = 1
 RESERVED = "fusedrop/"
 STATE = "fusedrop/state"
-DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, TypeError)
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+)
+STATE_MEMBERS = {"bfloat16": list, "masks": dict}
+OPTIMISER_MEMBERS = {"rule": str, "settings": dict, "steps": int, "slots": list, "parameters": list}
+KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
 
 Path = str | os.PathLike[str]
 
@@ -46,12 +66,13 @@ def save(net: Layer, path: Path, *, optimiser: Optimizer | None = None) -> None:
     Args:
         net: a layer or network.
         path: of the file, as it is: no suffix is added (.npz is usual).
-        optimiser: an SGD or Adam whose settings, step count, velocities or moments go along.
+        optimiser: an SGD or Adam of net's parameters, or of some, whose settings, step count, velocities or moments go
+            along.
 
     Raises:
         TypeError, ValueError: naming the argument; OSError where the file cannot be written.
     """
-    parameters = _parameters(net)
+    parameters, path = _parameters(net), _path(path)
     masks = {number: [name.rng.seed, name.rng.stream, name.rng.step] for number, name in _mask_names(net).items()}
     state: dict[str, Any] = {"format": FORMAT, "bfloat16": [], "masks": masks}
     members = {}
@@ -60,14 +81,14 @@ def save(net: Layer, path: Path, *, optimiser: Optimizer | None = None) -> None:
             state["bfloat16"].append(name)
         members[name] = _storable(value)
     if optimiser is not None:
-        optimiser_state = _optimiser(optimiser).state_dict()
+        names = _optimised(optimiser, parameters)
+        optimiser_state = optimiser.state_dict()
         slots = optimiser_state.pop("slots")
-        state["optimiser"] = optimiser_state | {"slots": list(slots)}
-        state["optimiser"]["parameters"] = [p.name for p in optimiser.parameters]
+        state["optimiser"] = optimiser_state | {"slots": list(slots), "parameters": names}
         for slot, arrays in slots.items():
             members |= {_slot_member(slot, i): a for i, a in enumerate(arrays) if a is not None}
     members[STATE] = np.array(json.dumps(state))
-    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with _naming(path, "written"), _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in members.items():
             with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -85,23 +106,22 @@ def load(net: Layer, path: Path, *, masks: bool | None = None, optimiser: Optimi
         masks: restores each layer's seed, stream and step, so that the next masks are those that would have come next.
             None: where an optimiser is given, for then a run goes on. Parameters alone are as often loaded to predict,
             perhaps without the dropout layers, or for a new run, whose own seed is to count.
-        optimiser: an optimiser of the saved rule over the saved parameters; gets the saved settings (its learning rate
-            too), step count and arrays.
+        optimiser: of the saved rule and made from those of net's parameters that the saved one had; gets the saved
+            settings (its learning rate too), step count and arrays.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file; another OSError where it cannot be read.
         TypeError, ValueError: the file is none of this kind or damaged, or does not fit; the message lists what is
             missing, unexpected or different, on both sides.
     """
-    parameters = _parameters(net)
+    parameters, path = _parameters(net), _path(path)
     masks = optimiser is not None if masks is None else checks.flag(masks, "masks")
-    optimiser = None if optimiser is None else _optimiser(optimiser)
+    names = [] if optimiser is None else _optimised(optimiser, parameters)
     arrays, state = _read(path)
     _compare(parameters, arrays, state, path)
-    places = _saved_places(state, net) if masks else []
+    places = _saved_places(state, net, path) if masks else []
     if optimiser is not None:
-        optimiser_state = _optimiser_state(arrays, state, optimiser)
-        optimiser.check_state_dict(optimiser_state)
+        optimiser_state = _optimiser_state(arrays, state, optimiser, names, path)
     # Nothing below can fail.
     for name, value in parameters.items():
         (value.view(np.uint16) if name in state["bfloat16"] else value)[...] = arrays[name]
@@ -122,10 +142,33 @@ def _parameters(net: Layer) -> dict[str, np.ndarray]:
     return parameters
 
 
-def _optimiser(value: object) -> Optimizer:
-    if not isinstance(value, Optimizer):
-        raise TypeError(f"optimiser must be a fusedrop optimiser; got {type(value).__name__}")
-    return value
+def _path(path: Path) -> str:
+    """The name of a regular file, or of none yet: a save would replace a FIFO or a device, a load would wait for it."""
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise TypeError(f"path must be a file name (str or os.PathLike); got {type(path).__name__}")
+    if not os.path.basename(name) or "\0" in name:
+        raise ValueError(f"path must be a file name; got {name!r}")
+    try:
+        with _naming(name, "reached"):
+            kind = stat.S_IFMT(os.stat(name).st_mode)
+    except FileNotFoundError:
+        return name
+    if kind != stat.S_IFREG:
+        error = IsADirectoryError if kind == stat.S_IFDIR else ValueError
+        raise error(f"path must be a regular file; got {name!r}: {KINDS.get(kind, 'of another kind')}")
+    return name
+
+
+def _optimised(optimiser: Optimizer, parameters: dict[str, np.ndarray]) -> list[str]:
+    """The network's names of the optimiser's parameters, each of which must be the network's own array."""
+    if not isinstance(optimiser, Optimizer):
+        raise TypeError(f"optimiser must be a fusedrop optimiser; got {type(optimiser).__name__}")
+    names = {id(value): name for name, value in parameters.items()}
+    for p in optimiser.parameters:
+        if id(p.value) not in names:
+            raise ValueError(f"optimiser must have been made from net's parameters; got {p.name} of another network")
+    return [names[id(p.value)] for p in optimiser.parameters]
 
 
 def _mask_names(net: Layer) -> dict[str, MaskName]:
@@ -143,7 +186,27 @@ def _storable(value: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _naming(path: str, done: str) -> Iterator[None]:
+    """An OSError inside is raised with the user's path: the draft's name, or none, would say nothing to them."""
+    try:
+        yield
+    except OSError as error:
+        text = f"path must be a file that can be {done}; got {error.strerror or type(error).__name__}"
+        raise type(error)(error.errno, text, path) from error
+
+
+@contextlib.contextmanager
+def _refusing_damage(path: str) -> Iterator[None]:
+    """Whatever a damaged file makes fail inside is raised as a ValueError that names the file."""
+    try:
+        yield
+    except DAMAGED as error:
+        text = f"path must be a complete .npz file that fusedrop.save wrote; got {path!r}: {error}"
+        raise ValueError(text) from error
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` once it is complete and on the disk, and vanishes when anything fails."""
     target = os.path.realpath(path)  # a link keeps pointing where it did
     folder, name = os.path.split(target)
@@ -162,26 +225,32 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Every array of the file but the last, which is the state."""
-    try:
+    with _naming(path, "read"), _refusing_damage(path):
         with zipfile.ZipFile(path) as archive:
             arrays = {name.removesuffix(".npy"): _read_member(archive, name) for name in archive.namelist()}
-        state = {"format": FORMAT, "bfloat16": []}
-        if STATE in arrays:
-            state = json.loads(arrays.pop(STATE).item())
-        known = state["format"] == FORMAT
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"path must be a file that fusedrop.save wrote; got {os.fspath(path)!r}: no such file"
-        ) from None
-    except DAMAGED as error:
-        raise ValueError(
-            f"path must be a complete .npz file that fusedrop.save wrote; got {os.fspath(path)!r}: {error}"
-        ) from error
-    if not known:
-        raise ValueError(f"path must be a file of format {FORMAT}; got {os.fspath(path)!r} of format {state['format']}")
+        if STATE not in arrays:
+            return arrays, {"format": FORMAT, "bfloat16": []}
+        state = json.loads(arrays.pop(STATE).item())
+        _check_members(state, "the state", {"format": int})
+    if state["format"] != FORMAT:
+        raise ValueError(f"path must be a file of format {FORMAT}; got {path!r} of format {state['format']}")
+    with _refusing_damage(path):
+        _check_members(state, "the state", STATE_MEMBERS)
+        if "optimiser" in state:
+            _check_members(state["optimiser"], "the optimiser's state", OPTIMISER_MEMBERS)
     return arrays, state
+
+
+def _check_members(value: Any, name: str, kinds: Mapping[str, type]) -> None:
+    """A dict with at least these members; what they hold is checked where it is used."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a dict; got {type(value).__name__}")
+    for key, kind in kinds.items():
+        if not isinstance(value.get(key), kind):
+            got = type(value[key]).__name__ if key in value else "nothing"
+            raise ValueError(f"{key!r} of {name} must be of type {kind.__name__}; got {got}")
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -191,11 +260,11 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return array
 
 
-def _compare(parameters: dict[str, np.ndarray], arrays: dict[str, np.ndarray], state: dict, path: Path) -> None:
+def _compare(parameters: dict[str, np.ndarray], arrays: dict[str, np.ndarray], state: dict, path: str) -> None:
     """ValueError with all differences between the network and the file."""
     inside = {name: _described(value, value.dtype.name == "bfloat16") for name, value in parameters.items()}
     saved = {
-        name: _described(array, name in state["bfloat16"])
+        name: _described(array, name in state["bfloat16"] and array.dtype.newbyteorder("=") == np.uint16)
         for name, array in arrays.items()
         if not name.startswith(RESERVED)
     }
@@ -208,9 +277,7 @@ def _compare(parameters: dict[str, np.ndarray], arrays: dict[str, np.ndarray], s
     ]
     if lines:
         text = "\n  ".join(lines)
-        raise ValueError(
-            f"path must hold the network's parameters; got {os.fspath(path)!r}, nothing is changed:\n  {text}"
-        )
+        raise ValueError(f"path must hold the network's parameters; got {path!r}, nothing is changed:\n  {text}")
     for name, value in parameters.items():
         if not value.flags.writeable:
             raise ValueError(f"net must have writeable parameters; got {name} read-only")
@@ -220,7 +287,7 @@ def _described(array: np.ndarray, bfloat16: bool) -> str:
     return f"{'bfloat16' if bfloat16 else array.dtype.newbyteorder('=')} {list(array.shape)}"
 
 
-def _saved_places(state: dict[str, Any], net: Layer) -> list[tuple[MaskName, Philox]]:
+def _saved_places(state: dict[str, Any], net: Layer, path: str) -> list[tuple[MaskName, Philox]]:
     """Each layer's MaskName with the saved (seed, stream, step); where its arrays begin is the process's own affair."""
     names, saved = _mask_names(net), state.get("masks")
     if saved is None:
@@ -230,20 +297,29 @@ def _saved_places(state: dict[str, Any], net: Layer) -> list[tuple[MaskName, Phi
             f"net must draw masks in layers {', '.join(saved)} (counted from 0), as the file's network; "
             f"got {', '.join(names)}"
         )
-    return [(name, _moved(name.rng, *saved[number])) for number, name in names.items()]
+    with _refusing_damage(path):
+        return [(name, _moved(name.rng, *saved[number])) for number, name in names.items()]
 
 
 def _moved(rng: Philox, seed: int, stream: int, step: int) -> Philox:
     return Philox(seed, stream, step, rng.row0, rng.col0, rng.repeat, rng.period)
 
 
-def _optimiser_state(arrays: dict[str, np.ndarray], state: dict[str, Any], optimiser: Optimizer) -> dict[str, Any]:
-    """The saved state_dict, for an optimiser of the same parameters."""
-    saved = state.get("optimiser")
+def _optimiser_state(
+    arrays: dict[str, np.ndarray], state: dict[str, Any], optimiser: Optimizer, names: list[str], path: str
+) -> dict[str, Any]:
+    """The saved state_dict, checked, for an optimiser of that rule over the same parameters."""
+    saved, rule = state.get("optimiser"), type(optimiser).__name__
     if saved is None:
-        raise ValueError(f"optimiser must be None for a file without one; got {type(optimiser).__name__}")
-    names = [p.name for p in optimiser.parameters]
+        raise ValueError(f"optimiser must be None for a file without one; got {rule}")
+    if saved["rule"] != rule:
+        raise ValueError(f"optimiser must be {saved['rule']}, as the file's; got {rule}")
     if saved["parameters"] != names:
         raise ValueError(f"optimiser must have the parameters {saved['parameters']}, as the file's; got {names}")
-    slots = {slot: [arrays.get(_slot_member(slot, i)) for i in range(len(names))] for slot in saved["slots"]}
-    return saved | {"slots": slots}
+    with _refusing_damage(path):
+        if saved["slots"] != list(optimiser.SLOTS):
+            raise ValueError(f"'slots' of {rule} must be {list(optimiser.SLOTS)}; got {saved['slots']}")
+        slots = {slot: [arrays.get(_slot_member(slot, i)) for i in range(len(names))] for slot in optimiser.SLOTS}
+        optimiser_state = saved | {"slots": slots}
+        optimiser.check_state_dict(optimiser_state)
+    return optimiser_state

@@ -41,8 +41,8 @@ def main(data, epochs, picture):
         validation=0.2,
         early_stopping=stopping,
     )
-    if not history:
-        sys.exit("stopped before the end of the first epoch")  # by Ctrl-C
+    if not stopping.best_epoch:  # Ctrl-C in the first epoch, or NaN after each
+        sys.exit(f"no best epoch after {len(history.get('validation loss', []))}: {history.stopped or 'no number'}")
     losses, best = history["validation loss"], stopping.best_epoch
     print(f"{len(losses)} epochs, then: {history.stopped or 'no epoch was left'}")
     accuracy = history["validation accuracy"][best - 1]

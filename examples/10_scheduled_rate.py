@@ -68,6 +68,8 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="folder for the picture")
     options = parser.parse_args()
+    if options.steps < 1:
+        parser.error(f"argument --steps: must be 1 or more; got {options.steps}")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         data = load(options.data)

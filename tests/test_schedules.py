@@ -102,6 +102,14 @@ def test_a_schedule_sets_the_layers_given_and_no_others():
     assert rates_of(net) == [0.9, 0.2, 0.9]
 
 
+def test_a_schedule_leaves_the_other_rates_of_a_layer_alone():
+    layer = fd.Linear(4, 8, dropout=0.5, input_dropout=0.3)
+    net = fd.Sequential(layer, fd.Linear(8, 8, input_dropout=0.2))
+    fd.StepSchedule(0.9, 1).apply(net, 0)
+    assert (layer.dropout, layer.input_dropout) == (0.9, 0.3)
+    assert (net[1].dropout, net[1].input_dropout) == (0.0, 0.2)
+
+
 def test_a_schedule_serves_a_layer_on_its_own_and_several_networks():
     schedule, layer, net = fd.StepSchedule(0.9, 1), fd.Linear(2, 2, dropout=0.1), build()
     schedule.apply(layer, 0)
@@ -223,6 +231,8 @@ BAD = [
             ([], ValueError, "an empty one"),
         )
     ),
+    (fd.StepSchedule, STEP, "name", 3, TypeError, "a str", "3"),
+    (fd.AdaptiveSchedule, {}, "name", None, TypeError, "a str", "None"),
     (fd.StepSchedule(0.5, 2), {}, "step", -1, ValueError, "an integer >= 0", "-1"),
     (fd.LinearSchedule(0.5, 0, 2), {}, "step", 1.0, TypeError, "an integer >= 0", "1.0"),
     (fd.StepSchedule(0.5, 2).apply, {"step": 0}, "net", None, TypeError, "layer or network", "NoneType"),

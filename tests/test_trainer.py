@@ -188,12 +188,12 @@ class AtStep:
         self.ended += 1
 
 
-def test_ctrl_c_after_an_epoch_keeps_the_history():
+def test_ctrl_c_in_a_callback_after_an_epoch_keeps_the_epochs_before():
     stopped = trainer(callbacks=[at_epoch(2, KeyboardInterrupt)])
     history = stopped.fit(X, LABELS, epochs=5, batch_size=10, **QUIET)
     want, measured = by_hand(X, LABELS, 2, 10, shuffled(0))
     assert history.stopped == "Ctrl-C"
-    assert history == measured
+    assert history == {name: values[:1] for name, values in measured.items()}
     assert fingerprint(stopped.net) == fingerprint(want)
 
 

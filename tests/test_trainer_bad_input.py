@@ -40,7 +40,9 @@ FIT = [
     ("validation", True, TypeError, "in (0, 1)", "True"),
     ("validation", float("nan"), ValueError, "in (0, 1)", "nan"),
     ("validation", (X,), ValueError, "a pair", "1 parts"),
-    ("validation", "0.2", TypeError, "a pair (x, y)", "'0.2'"),
+    ("validation", "0.2", TypeError, "a pair (x, y)", "str"),
+    ("validation", X, TypeError, "a pair (x, y)", "ndarray"),
+    ("validation", 0.001, ValueError, f"an example of {N}", "0.001"),
     ("shuffle", 1, TypeError, "True or False", "1"),
     ("shuffle_seed", -1, ValueError, "an integer >= 0", "-1"),
     ("shuffle_seed", None, TypeError, "an integer >= 0", "None"),
@@ -53,14 +55,13 @@ FIT = [
 REFUSED = [(*row[:3], row[0], *row[3:]) for row in FIT]
 REFUSED += [  # (argument, value, error, name in the message, wanted, got)
     ("x", X[:, :3], ValueError, "w", "[*, 3] to match x", "[16, 4]"),
-    ("y", LABELS + 1, ValueError, "labels", "in [0, 3)", "1 to 3"),
-    ("y", LABELS.astype(float), TypeError, "labels", "integers", "float64"),
-    ("y", 2 * ONE_HOT, ValueError, "labels", "sum to 1", "2."),
-    ("y", np.eye(4)[LABELS], ValueError, "labels", "[M, N] = [1, 3]", "[1, 4]"),
-    ("validation", 0.001, ValueError, "fraction", f"an example of {N}", "0.001"),
+    ("y", LABELS + 1, ValueError, "y", "in [0, 3)", "1 to 3"),
+    ("y", LABELS.astype(float), TypeError, "y", "integers", "float64"),
+    ("y", 2 * ONE_HOT, ValueError, "y", "sum to 1", "2."),
+    ("y", np.eye(4)[LABELS], ValueError, "y", f"[M, N] = [{N}, 3]", f"[{N}, 4]"),
     ("validation", (X, LABELS[:3]), ValueError, "validation y", f"n = {N}", "[3]"),
     ("validation", (X[:, :3], LABELS), ValueError, "validation x", "[4] after n to match x", f"[{N}, 3]"),
-    ("validation", (X, LABELS + 1), ValueError, "labels", "in [0, 3)", "1 to 3"),
+    ("validation", (X, LABELS + 1), ValueError, "validation y", "in [0, 3)", "1 to 3"),
     ("validation", (X.astype(np.float64), LABELS), TypeError, "validation x", "the network's dtype", "float64"),
     ("early_stopping", fd.EarlyStopping(), ValueError, "monitor", "'train loss'", "'validation loss'"),
 ]
@@ -136,3 +137,50 @@ def test_split_validation_refuses(row):
     name = "y" if argument == "x" else argument
     arguments = {"x": X, "y": LABELS, "fraction": 0.2, argument: value}
     assert_refused(fd.split_validation, arguments, error, name, wanted, got)
+
+
+def squares(outputs, y):
+    return float(np.mean((outputs - y) ** 2)), 2 * (outputs - y) / outputs.size
+
+
+WIDE = np.zeros((1, 3))
+LOSS = [  # (what a loss returns, error, got)
+    (0.5, TypeError, "float"),
+    (np.zeros((2, 3), np.float32), TypeError, "ndarray"),
+    ((0.5,), TypeError, "1 values"),
+    ((None, WIDE.astype(np.float32)), TypeError, "NoneType for the number"),
+    ((np.zeros(1), WIDE.astype(np.float32)), TypeError, "an array [1] for the number"),
+    ((0.5, None), TypeError, "NoneType for the array"),
+    ((0.5, WIDE), TypeError, "an array [1, 3] of float64"),
+    ((0.5, WIDE[0].astype(np.float32)), ValueError, "an array [3] of float32"),
+]
+
+
+@pytest.mark.parametrize("row", LOSS, ids=[row[-1] for row in LOSS])
+def test_a_loss_must_return_a_number_and_a_gradient_of_the_outputs(row):
+    returned, error, got = row
+    net = build()
+    own = fd.Trainer(net, fd.SGD(net.parameters(), lr=0.1), lambda outputs, y: returned)
+    before = fingerprint(net)
+    assert_refused(own.fit, GOOD, error, "loss must return", "an array [1, 3] of float32", got)
+    assert fingerprint(net) == before
+
+
+def test_float64_targets_make_a_gradient_that_is_refused_before_any_step():
+    net = build()
+    own = fd.Trainer(net, fd.SGD(net.parameters(), lr=0.1), squares, accuracy=False)
+    with pytest.raises(TypeError, match=r"^loss must return .*of float32.*; got an array \[1, 3\] of float64$"):
+        own.fit(X, ONE_HOT, epochs=1, batch_size=8)
+    own.fit(X, ONE_HOT.astype(np.float32), epochs=1, batch_size=8, progress=False)
+
+
+@pytest.mark.parametrize("number", [1, np.float32(0.5), np.array(0.5)], ids=repr)
+def test_a_loss_may_be_any_real_number(number):
+    own = fd.Trainer(NET, SGD, lambda outputs, y: (number, np.zeros_like(outputs)))
+    history = own.fit(X, LABELS, epochs=1, batch_size=8, progress=False)
+    assert history["train loss"] == [float(number)]
+
+
+def test_a_monitor_is_a_name():
+    with pytest.raises(TypeError, match=r"^monitor must be a str, .*; got int$"):
+        fd.EarlyStopping(3, higher_is_better=True)

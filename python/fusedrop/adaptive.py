@@ -30,7 +30,8 @@ class AdaptiveSchedule(Schedule):
         tolerance: how far the gap must have moved, >= 0: the noise of the accuracies, about
             sqrt(accuracy * (1 - accuracy) / n) for n validation examples.
         lowest, highest: bounds of the rate; 0 <= lowest <= start <= highest <= 1.
-        layers, name: see `Schedule`.
+        layers: whose `dropout` (not input_dropout or recurrent_dropout) is set; None for all with dropout > 0.
+        name: of the rate in the history.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,19 @@ def split_validation(x: np.ndarray, y: np.ndarray, fraction: float, *, seed: int
         TypeError, ValueError: naming the argument and both sides.
     """
     x, y = check_examples(x, y)
-    n, fraction = len(x), checks.number(fraction, "fraction", "a number in (0, 1)", low=np.nextafter(0, 1), below=1)
-    held_out = round(fraction * n)
-    if not 0 < held_out < n:
-        raise ValueError(f"fraction must leave each part an example of {n}; got {fraction!r}: {held_out} of them")
-    order = np.random.default_rng(checks.size(seed, "seed")).permutation(n)
+    held_out = _count_held_out(len(x), fraction, "fraction", "a number in (0, 1)")
+    order = np.random.default_rng(checks.size(seed, "seed")).permutation(len(x))
     validation, train = order[:held_out], order[held_out:]
     return (x[train], y[train]), (x[validation], y[validation])
+
+
+def _count_held_out(n: int, fraction: Any, name: str, wanted: str) -> int:
+    """How many of n examples are set aside; neither none nor all."""
+    fraction = checks.number(fraction, name, wanted, low=np.nextafter(0, 1), below=1)
+    held_out = round(fraction * n)
+    if not 0 < held_out < n:
+        raise ValueError(f"{name} must leave each part an example of {n}; got {fraction!r}: {held_out} of them")
+    return held_out
 
 
 def check_examples(x: Any, y: Any, x_name: str = "x", y_name: str = "y") -> Examples:
@@ -67,8 +74,10 @@ def check_validation(x: np.ndarray, y: np.ndarray, validation: Any) -> tuple[Exa
             raise ValueError(f"validation x must be [n, ...] with {features} after n to match x; got {got}")
         return (x, y), held_out
     wanted = "a pair (x, y), a fraction in (0, 1) or None"
-    fraction = checks.number(validation, "validation", wanted, low=np.nextafter(0, 1), below=1)
-    return split_validation(x, y, fraction)
+    if not isinstance(validation, Real):  # by its type: an array would be printed whole
+        raise TypeError(f"validation must be {wanted}; got {type(validation).__name__}")
+    _count_held_out(len(x), validation, "validation", wanted)  # so that it is not called fraction
+    return split_validation(x, y, float(validation))
 
 
 class EpochBatches:

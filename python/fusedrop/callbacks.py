@@ -7,7 +7,7 @@ called with the state:
     before_step     the next batch is about to go forward
     after_step      the optimiser has stepped; state.step counts it
     after_epoch     the history has this epoch's numbers
-    after_fit       training has ended, however it did
+    after_fit       training has ended, however it did; also where before_fit was the end of it
 
 Callbacks run in the order in which they were given.
 """
@@ -45,7 +45,8 @@ class TrainingState:
     epoch: the current one, from 1; 0 before the first.
     step: training steps done, over all epochs.
     record_steps: whether history.steps is being written.
-    stop: a reason (a text) to end training after this step or epoch; None to go on.
+    stop: a reason (a text) to end training after this step or epoch, or before the first step; None to go on. An epoch
+        stopped at its last step is whole: it is measured and recorded.
     """
 
     net: Layer
@@ -86,6 +87,24 @@ def check_callbacks(callbacks: Any) -> list[Any]:
     return list(callbacks)
 
 
+class FinishedEpochs:
+    """Knows how long the history's lists were after the last finished epoch, one after which all callbacks had run."""
+
+    def __init__(self) -> None:
+        self.lengths: dict[str, int] = {}
+
+    def after_epoch(self, state: TrainingState) -> None:
+        """One more is finished."""
+        self.lengths = {name: len(values) for name, values in state.history.items()}
+
+    def cut(self, history: History) -> None:
+        """Take away what a half-finished epoch has appended, new names included."""
+        for name in list(history):
+            del history[name][self.lengths.get(name, 0) :]
+            if name not in self.lengths:
+                del history[name]
+
+
 class EarlyStopping:
     """Ends training once a number has not improved for a while, and goes back to the best weights.
 
@@ -94,7 +113,7 @@ class EarlyStopping:
     training ends: stopped early, at its last epoch, or by Ctrl-C. The optimiser's own state is not.
 
     Args:
-        monitor: a name in the history.
+        monitor: a name in the history. One that a callback records is looked for only after the first epoch.
         patience: epochs, 1 or more.
         min_delta: by how much an epoch must be better, >= 0.
         restore_best: False leaves the last weights.
@@ -119,6 +138,8 @@ class EarlyStopping:
         if higher_is_better is None and (not isinstance(monitor, str) or monitor not in HIGHER_IS_BETTER):
             known = ", ".join(map(repr, HIGHER_IS_BETTER))
             raise ValueError(f"monitor must be one of {known}, or come with higher_is_better=; got {monitor!r}")
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a str, a name in the history; got {type(monitor).__name__}")
         self.monitor = monitor
         self.higher_is_better = (
             HIGHER_IS_BETTER[monitor] if higher_is_better is None else checks.flag(higher_is_better, "higher_is_better")
@@ -136,12 +157,11 @@ class EarlyStopping:
 
     def update(self, value: float, net) -> bool:
         """Take one epoch's number, keep the weights of `net` if it is the best; whether to stop."""
-        value = float(value)
-        self.epoch += 1
+        value, epoch = float(value), self.epoch + 1
         if self._improves(value):
-            if self.restore_best:
-                self._weights = [p.value.copy() for p in parameters_of(net)]
-            self.best, self.best_epoch = value, self.epoch
+            weights = [p.value.copy() for p in parameters_of(net)] if self.restore_best else []
+            self._weights, self.best, self.best_epoch = weights, value, epoch  # together: Ctrl-C may come while copying
+        self.epoch = epoch
         return self.epoch - self.best_epoch >= self.patience
 
     def _improves(self, value):
@@ -156,9 +176,9 @@ class EarlyStopping:
 
     def before_fit(self, state: TrainingState) -> None:
         """Refuse to wait for a number that will not come."""
+        self.reset()  # first: after_fit, which follows a refusal too, must not restore the weights of an earlier fit
         if self.monitor in HIGHER_IS_BETTER and self.monitor not in state.measured:
             raise ValueError(f"monitor must be one of {list(state.measured)}, what fit measures; got {self.monitor!r}")
-        self.reset()
 
     def after_epoch(self, state: TrainingState) -> None:
         """`update` with the monitored number."""

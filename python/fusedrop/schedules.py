@@ -1,7 +1,8 @@
 """Dropout schedules: the rate as a function of the step, or of how well training and validation data are known.
 
-A schedule is a plain function that returns the rate, the same for the same arguments; `apply` also sets it on a
-network's layers. In a loop of your own
+A schedule is a plain function that returns the rate, the same for the same arguments; `apply` also sets it as the
+`dropout` (not input_dropout or recurrent_dropout) of the network's layers with dropout > 0, or of those in layers=. In
+a loop of your own
 
     schedule = fd.StepSchedule(0.5, interval=100)
     schedule.apply(net, step)                           before each forward call
@@ -29,12 +30,15 @@ RATE = "dropout rate"
 class Schedule:
     """What the schedules share.
 
-    layers: those whose `dropout` is set; None for all of the network's that have dropout > 0 when they are first
-        seen. They stay the schedule's own when it sets them to 0.
-    name: of the rate in the history; two schedules in one `Trainer` need two.
+    layers: those whose `dropout` is set, whatever it was; None for all of the network's that have dropout > 0 when
+        they are first seen. They stay the schedule's own when it sets them to 0. An LSTM's input_dropout and
+        recurrent_dropout are left alone.
+    name: a str, of the rate in the history; two schedules in one `Trainer` need two.
     """
 
     def __init__(self, layers: Iterable[Layer] | None, name: str):
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str; got {name!r}")
         self.name = name
         self.layers = None if layers is None else _with_dropout(layers)
         self.rate: float | None = None  # what was set last
@@ -102,7 +106,8 @@ class LinearSchedule(StepwiseSchedule):
     Args:
         start, end: rates in [0, 1].
         steps: 1 or more; from this step on the rate is `end`.
-        layers, name: see `Schedule`.
+        layers: whose `dropout` (not input_dropout or recurrent_dropout) is set; None for all with dropout > 0.
+        name: of the rate in the history.
     """
 
     def __init__(
@@ -129,7 +134,8 @@ class StepSchedule(StepwiseSchedule):
         interval: steps, 1 or more.
         drop: >= 0.
         lowest: in [0, start].
-        layers, name: see `Schedule`.
+        layers: whose `dropout` (not input_dropout or recurrent_dropout) is set; None for all with dropout > 0.
+        name: of the rate in the history.
     """
 
     def __init__(

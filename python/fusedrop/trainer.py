@@ -19,7 +19,14 @@ import numpy as np
 
 from fusedrop import checks
 from fusedrop.batches import EpochBatches, Examples, check_array, check_validation, slices
-from fusedrop.callbacks import EarlyStopping, TrainingState, check_callbacks, check_early_stopping, listeners
+from fusedrop.callbacks import (
+    EarlyStopping,
+    FinishedEpochs,
+    TrainingState,
+    check_callbacks,
+    check_early_stopping,
+    listeners,
+)
 from fusedrop.history import History
 from fusedrop.layers import Layer
 from fusedrop.losses import softmax_cross_entropy
@@ -37,8 +44,9 @@ class Trainer:
     Args:
         net: a layer or network, such as a `Sequential`.
         optimiser: what changes its parameters; its step() is called after each backward.
-        loss: loss(outputs, y) -> (mean loss, its gradient by the outputs); `softmax_cross_entropy` or your own,
-            which is also called once with the first example before anything is done with all of them.
+        loss: loss(outputs, y) -> (mean loss, its gradient by the outputs: an array of their shape and dtype);
+            `softmax_cross_entropy` or your own, which is also called once with the first example before anything is
+            done with all of them.
         accuracy: False where y are not classes: losses alone are recorded then.
         callbacks: functions called with a `TrainingState` after each epoch, or objects with some of the methods
             before_fit, before_step, after_step, after_epoch, after_fit; dropout schedules are such objects.
@@ -81,15 +89,21 @@ class Trainer:
         "train loss", "train accuracy" of the training examples, "validation loss", "validation accuracy" after the
         epoch with dropout off, and "penalty" if the optimiser has l1 or l2 (the losses are without it).
 
-        Ctrl-C ends training and is not passed on: history.stopped is then "Ctrl-C", and the history has all epochs
-        that were finished. An epoch that a callback stopped half-way is not in it either.
+        Ctrl-C ends training and is not passed on: history.stopped is then "Ctrl-C", and the history has the epochs
+        that were finished, those after which all callbacks have run. An epoch that a callback stopped before its last
+        step is not in it either.
+
+        A second fit goes on with the weights, the optimiser's state and the masks, but starts its orders
+        (shuffle_seed), its count of steps, and with it schedules, and early stopping again: two fits of 5 epochs are
+        not one of 10, bit for bit. To resume with the same bits, write the loop yourself, with `save` and `load`.
 
         Args:
             x: [n, ...], in the network's dtype.
             y: [n] classes, or [n, N] one-hot rows or probabilities; with a loss of your own, what that takes.
             epochs, batch_size: 1 or more. An epoch has the fewest batches of at most batch_size, as even as can be.
             validation: (x, y), or a fraction in (0, 1) of the examples, set aside by `split_validation` with seed 0.
-            early_stopping: an `EarlyStopping`, called after all other callbacks.
+            early_stopping: an `EarlyStopping`, called after all other callbacks. A monitor that a callback records is
+                looked for only after the first epoch.
             progress: a bar if tqdm is installed, or a line an epoch; False for neither.
             shuffle: False takes the rows in their order, True in a new one each epoch.
             shuffle_seed: an integer >= 0 that names those orders.
@@ -98,7 +112,7 @@ class Trainer:
             record_steps: also record "train loss" and "train accuracy" of each batch, in history.steps.
 
         Raises:
-            TypeError, ValueError: naming the argument and both sides, before any step.
+            TypeError, ValueError: naming the argument and both sides, before any step but for such a monitor.
         """
         x, y = check_data(self, x, y)
         train, held_out = check_validation(x, y, validation)
@@ -109,23 +123,23 @@ class Trainer:
         after = checks.choice(train_measured, "train_measured", ("during", "after")) == "after"
         state = TrainingState(self.net, self.optimiser, epochs, epochs * len(batches), self._names(held_out))
         state.record_steps = checks.flag(record_steps, "record_steps")
-        own = [*check_early_stopping(early_stopping), *progress_callbacks(progress)]
-        called = listeners([*self.callbacks, *own])
-
-        _call(called["before_fit"], state)
+        finished = FinishedEpochs()  # after whatever may change the history, before what only shows it
+        callbacks = [
+            *self.callbacks,
+            *check_early_stopping(early_stopping),
+            finished,
+            *progress_callbacks(progress),
+        ]
+        begun: list[Any] = []
         try:
-            for state.epoch in range(1, epochs + 1):
-                measured = self._train_epoch(*train, batches, called, state)
-                if not state.stop:
-                    state.history.record(self._measure(train if after else None, held_out, measured))
-                    _call(called["after_epoch"], state)
-                if state.stop:
-                    break
+            _begin(callbacks, state, begun)
+            self._train_epochs(train, held_out, after, batches, listeners(callbacks), state)
         except KeyboardInterrupt:
             state.stop = "Ctrl-C"
+            finished.cut(state.history)
         finally:
             state.history.stopped = state.stop
-            _call(called["after_fit"], state)
+            _call(listeners(begun)["after_fit"], state)
         return state.history
 
     def evaluate(self, x: np.ndarray, y: np.ndarray, *, batch_size: int = 1024) -> dict[str, float]:
@@ -145,6 +159,15 @@ class Trainer:
         check_array(checks.floating_array(x, "x"), "x")
         parts = slices(len(x), checks.count(batch_size, "batch_size"))
         return np.concatenate([self.net.forward(x[rows], train=False) for rows in parts])
+
+    def _train_epochs(self, train, held_out, after, batches, called, state):
+        """All epochs, or those until a callback stops."""
+        while state.epoch < state.epochs and not state.stop:
+            state.epoch += 1
+            measured = self._train_epoch(*train, batches, called, state)
+            if state.step == state.epoch * len(batches):  # whole, though a callback may have stopped at its last step
+                state.history.record(self._measure(train if after else None, held_out, measured))
+                _call(called["after_epoch"], state)
 
     def _train_epoch(self, x, y, batches, called, state):
         """One epoch of steps, or the start of one if a callback stops it; the means as it went."""
@@ -182,6 +205,13 @@ class Trainer:
 
     def _penalised(self):
         return isinstance(self.optimiser, Optimizer) and bool(self.optimiser.l1 or self.optimiser.l2)
+
+
+def _begin(callbacks, state, begun):
+    """before_fit of each; `begun` gets those whose after_fit is due, however this ends."""
+    for callback in callbacks:
+        begun.append(callback)
+        _call(listeners([callback])["before_fit"], state)
 
 
 def _call(calls, state):

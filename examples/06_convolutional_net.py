@@ -25,8 +25,8 @@ from fusedrop.datasets import DatasetError, load
 
 def build(granularity):
     def conv(c, n, size, padding=0, p=0.0):
-        options = {"input_dropout": p, "granularity": granularity, "layout": "NHWC"}
-        return fd.Conv2d(c, n, size, padding=padding, activation="relu", **options)
+        options = {"granularity": granularity, "layout": "NHWC", "activation": "relu"}
+        return fd.Conv2d(c, n, size, padding=padding, input_dropout=p, **options)
 
     def pool():
         return fd.MaxPool2d(3, 2, ceil_mode=True, layout="NHWC")
@@ -39,18 +39,17 @@ def build(granularity):
 
 
 def color(images):
-    """[n, 784] grey, or images of another size, to [n, 32, 32, 3]."""
+    """[n, 784] grey to [n, 32, 32, 3]; other squares up to 32 x 32 as well."""
     side = math.isqrt(images.shape[1])
     margin = (32 - side) // 2, (33 - side) // 2
     grey = np.pad(images.reshape(-1, side, side), ((0, 0), margin, margin))
-    left, up = (np.diff(grey, axis=axis, prepend=np.float32(0)) for axis in (2, 1))
-    return np.stack([grey, left, up], axis=3)
+    return np.stack([grey, *(np.diff(grey, axis=axis, prepend=np.float32(0)) for axis in (2, 1))], axis=3)
 
 
 def main(data, steps, picture):
-    chosen = np.random.default_rng(0).permutation(len(data.x_train))[: 100 * steps]  # each image once
+    chosen = np.random.default_rng(0).permutation(len(data.x_train))[: 100 * steps]  # each image once, at most
     x, x_test, y_test = color(data.x_train[chosen]), color(data.x_test[:2000]), data.y_test[:2000]
-    curves, width = fd.History(unit="step"), min(10, steps)
+    curves, width = fd.History(unit="step"), min(10, len(x) // 100)
     for kind in ("element", "channel"):
         net = build(kind)
         trainer = fd.Trainer(net, fd.Adam(net.parameters(), lr=0.0005))

@@ -86,13 +86,19 @@ def test_backward_refuses(row):
     ("spoilt", "message"),
     [
         ({"w": draw(4, 3, 6, 2)}, r"w must not be larger than the padded image: height 6 against 5 \+ 2 \* 0"),
-        ({"padding": 2**24}, r"the padded image must not be larger than 2\*\*24 along an axis: height 5 \+ 2 \* 16777216"),
+        (
+            {"padding": 2**24},
+            r"the padded image must not be larger than 2\*\*24 along an axis: height 5 \+ 2 \* 16777216",
+        ),
         ({"rng": None}, r"rng is required where p > 0"),
         ({"rng": RNG.at(row0=7)}, r"rng.row0 must be a whole number of images .* multiple of OH \* OW = 15; got 7"),
         ({"rng": RNG.tied(repeat=2), "granularity": "channel"}, r"rng must not be tied where granularity is 'channel'"),
         ({"rng": RNG.at(row0=2**32 - 10), "input_p": 0.0}, r"rng.row0 \+ M must not exceed 4294967295 rows"),
         ({"rng": RNG.at(row0=15 * 2**28), "p": 0.0}, r"rng.row0 \+ M must not exceed 4294967295 rows"),
-        ({"rng": RNG.at(row0=7), "input_p": 0.0, "granularity": "channel"}, r"rng.row0 must be a whole number of images"),
+        (
+            {"rng": RNG.at(row0=7), "input_p": 0.0, "granularity": "channel"},
+            r"rng.row0 must be a whole number of images",
+        ),
     ],
 )
 def test_arguments_that_do_not_go_together(spoilt, message):

@@ -27,6 +27,7 @@ class ProgressBar:
 
     def __init__(self, tqdm: Any):
         self.tqdm = tqdm
+        self.bar: Any = None  # until before_fit, which Ctrl-C may cut short
 
     def before_fit(self, state: TrainingState) -> None:
         self.bar = self.tqdm(total=state.steps, bar_format=BAR, dynamic_ncols=True)
@@ -41,6 +42,8 @@ class ProgressBar:
         self.bar.set_postfix_str(in_short(state.history))
 
     def after_fit(self, state: TrainingState) -> None:
+        if self.bar is None:
+            return
         if state.stop:
             self.bar.set_description_str(stopped(state))
         self.bar.close()

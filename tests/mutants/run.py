@@ -15,7 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mutants import MUTANTS, Mutant
+from mutant import Mutant
+from mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("csrc", "python", "tests", "CMakeLists.txt", "pyproject.toml")

@@ -4,7 +4,7 @@ from mutant import Mutant
 
 MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
 CONVOLUTION, LSTM = "tests/test_convolution.py", "tests/test_lstm.py"
-POOLING, SAVING = "tests/test_pooling.py", "tests/test_saving.py"
+POOLING, SAVING = "tests/test_pooling.py", "tests/test_saving.py tests/test_saving_refusals.py"
 
 LAYERS_BESIDE_LINEAR = [
     Mutant(

@@ -94,6 +94,8 @@ def test_representation():
         == "Conv2d(3, 6, (3, 2), stride=(2, 1), padding=(1, 1), activation='relu', dropout=0.5)"
     )
     assert repr(fd.Conv2d(1, 2, 3)) == "Conv2d(1, 2, (3, 3))"
+    other = fd.Conv2d(1, 2, 3, granularity="channel", layout="NHWC")
+    assert repr(other) == "Conv2d(1, 2, (3, 3), granularity='channel', layout='NHWC')"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,7 +1,7 @@
 // conv2d_forward: y = dropout(act(conv(dropout(x), w) + b)), as the product of linear_forward with a matrix of patches
 //   x [B,H,W,C], w [N,KH,KW,C], any strides | b [N] or null | y, z [B,OH,OW,N], pixels or channels side by side
 //   mask over y as [B*OH*OW, N], of x as [B*H*W, C]: the same whatever the order of the axes in memory
-// Work      2 * B*OH*OW * N * KH*KW*C flop; a chunk of pixels copies the rows of x it reads (conv_stage.hpp), a patch once for N outputs
+// Work      2 * B*OH*OW * N * KH*KW*C flop; a chunk of pixels copies the rows of x it reads, and a patch once for N outputs
 // Numerics  one chain of fma over (kh, kw, c): the same bits for any threads, chunks and layout
 // Limits    any size >= 0; no read past the last element; re-entrant; memory from scratch.hpp only
 #pragma once

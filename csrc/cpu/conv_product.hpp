@@ -4,7 +4,7 @@
 //
 // Work      pixels at an edge take the taps that lie inside the image: of 8x8 pixels under 5x5 taps with padding 2, 28 % less
 // Tiling    a few row tiles of A at a time, so that A and a panel share the L2; their sums stay in place, as tiles
-// Numerics  one chain of fma over (tap row, tap column, channel); left-out products are with zeros: of finite operands the same bits
+// Numerics  one chain of fma over (tap row, tap column, channel); what is left out are zeros: the same bits of finite operands
 #pragma once
 
 #include "cpu/conv_classes.hpp"

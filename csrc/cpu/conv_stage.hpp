@@ -1,5 +1,5 @@
-// conv_stage: the rows of images that a chunk of patches reads (of one row of patches: their columns), copied once with its channels side by side and with the
-// zeros around it. Patches are then rows of plain memory: no patch asks where the image ends.
+// conv_stage: the rows of images that a chunk of patches reads (for patches of one row: their columns alone), copied once, channels
+// side by side, with the zeros around them. Patches are then rows of plain memory: no patch asks where the image ends.
 //
 //   [image part 0: padded rows x width x channels] [image part 1: ...] ...   in the type of the sums
 #pragma once

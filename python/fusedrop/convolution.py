@@ -112,4 +112,7 @@ class Conv2d(FusedLayer):
         sizes = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"
         sizes += f", stride={self.stride}" if self.stride != (1, 1) else ""
         sizes += f", padding={self.padding}" if self.padding != (0, 0) else ""
-        return f"Conv2d({sizes}{self._options()})"
+        options = self._options()
+        options += f", granularity={self.granularity!r}" if self.granularity != "element" else ""
+        options += f", layout={self.layout!r}" if self.layout != "NCHW" else ""
+        return f"Conv2d({sizes}{options})"

@@ -113,7 +113,7 @@ class SGD(Optimizer):
 
     Args:
         parameters: of a layer or network, from its parameters().
-        lr: learning rate; `optimizer.lr` may be set between steps.
+        lr: learning rate; `optimiser.lr` may be set between steps.
         momentum: 0 keeps no velocity.
         nesterov: Sutskever et al. 2013; needs momentum > 0.
         l1, l2: penalties, see the module.
@@ -142,7 +142,7 @@ class Adam(Optimizer):
 
     Args:
         parameters: of a layer or network, from its parameters().
-        lr: learning rate; `optimizer.lr` may be set between steps.
+        lr: learning rate; `optimiser.lr` may be set between steps.
         betas: (β1, β2), each in [0, 1).
         eps: added to the root.
         l1, l2: penalties, see the module; they pass through the moments.

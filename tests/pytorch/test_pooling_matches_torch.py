@@ -3,10 +3,11 @@
 import fusedrop as fd
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+functional = torch.nn.functional
 
 LAYOUTS = ("NCHW", "NHWC")
 DTYPES = {"float32": np.float32, "float64": np.float64}

@@ -47,7 +47,7 @@ SIGNATURES = {
 } | dict.fromkeys(("ReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "Flatten"), "()")
 CALLS = {
     "forward": "(self, x, train=True)",
-    "__call__": "(self, x, train=True)",
+    "__call__": "(self, x, train=True, **options)",
     "backward": "(self, dy, input_grad=True)",
 }
 SIGNATURES |= {

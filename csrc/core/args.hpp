@@ -4,13 +4,14 @@
 
 #include "core/bfloat16.hpp"
 #include "core/epilogue.hpp"
+#include "core/float16.hpp"
 #include "core/mask.hpp"
 
 namespace fusedrop {
 
-enum class Dtype { float32, float64, bfloat16 };
+enum class Dtype { float32, float64, bfloat16, float16 };  // float64: CPU only; float16: CUDA only
 
-// Calls f with a value of the type that arrays of `dtype` store.
+// Calls f with a value of the type that the CPU's arrays of `dtype` store.
 template <class F>
 FD_FN auto with_dtype(Dtype dtype, F f) {
   switch (dtype) {

@@ -29,6 +29,10 @@ struct Mask {
   u64 period = 0;  // and again after `period` of those; 0: never
   u32 threshold = 0;  // 0 keeps all, kThresholdAll keeps none
   bool unit = false;  // one decision per column
+  // CUDA only: device memory that holds seed and step, or seed, step and stream, instead of the members above; what a
+  // captured graph reads at each replay. `stream` is then flipped into the one that is read.
+  const i64* drawn = nullptr;
+  bool draws_stream = false;
 };
 
 // 65536 / (65536 - t): exact in expectation for the effective rate t / 65536; 0 where nothing is kept, so no Inf

@@ -1,0 +1,209 @@
+// emulation/fibers: see fibers.hpp.
+//
+// A fiber gets its stack from makecontext, and is left and entered again by setjmp and longjmp: swapcontext would save
+// signal masks with two system calls a switch. Threads of a block run in turns; the order changes from turn to turn, so
+// that a missing barrier does not always go unnoticed.
+#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
+#include "cuda/emulation/fibers.hpp"
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace fusedrop::cuda::emulation {
+namespace {
+
+constexpr std::size_t kStack = 256 * 1024;
+
+struct Meeting {  // of a warp or a block
+  u32 wanted = 0, arrived = 0;
+  u64 rounds = 0;
+  void* brought[32] = {};
+};
+
+struct Copy {
+  u32 shared;
+  const void* global;
+  u32 bytes;
+  int valid;
+};
+
+struct Fiber {
+  jmp_buf context;
+  ucontext_t start;
+  std::unique_ptr<char[]> stack{new char[kStack]};
+  u32 thread = 0;
+  bool started = false, done = false;
+  const Meeting* waits = nullptr;
+  u64 seen = 0;
+  std::deque<std::vector<Copy>> groups;  // the last one is not committed yet
+};
+
+struct Machine {
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  std::vector<Meeting> warps;
+  Meeting block;
+  std::vector<char> memory;
+  char* shared = nullptr;
+  u32 shared_bytes = 0;
+  Place place{};
+  Fiber* running = nullptr;
+  jmp_buf scheduler;
+  const std::function<void()>* kernel = nullptr;
+  std::string fault;
+  u32 random = 1;
+};
+
+Machine* machine = nullptr;
+std::mutex one_grid_at_a_time;
+
+void leave() {  // the running fiber, for the scheduler
+  if (_setjmp(machine->running->context) == 0) _longjmp(machine->scheduler, 1);
+}
+
+void fault(const std::string& text) {  // ends the grid; the fiber is never entered again
+  machine->fault = text + " (thread " + std::to_string(machine->place.thread) + " of block " +
+                   std::to_string(machine->place.block_x) + ")";
+  leave();
+}
+
+void entry() {
+  for (;;) {
+    (*machine->kernel)();
+    machine->running->done = true;
+    leave();
+  }
+}
+
+void meet(Meeting& meeting, void (*act)(void**)) {
+  if (++meeting.arrived == meeting.wanted) {
+    if (act != nullptr) act(meeting.brought);
+    meeting.arrived = 0;
+    ++meeting.rounds;
+    return;
+  }
+  machine->running->waits = &meeting;
+  machine->running->seen = meeting.rounds;
+  leave();
+  machine->running->waits = nullptr;
+}
+
+void enter(Fiber& fiber) {
+  machine->running = &fiber;
+  machine->place.thread = fiber.thread;
+  if (_setjmp(machine->scheduler) != 0) return;
+  if (fiber.started) _longjmp(fiber.context, 1);
+  fiber.started = true;
+  getcontext(&fiber.start);
+  fiber.start.uc_stack.ss_sp = fiber.stack.get();
+  fiber.start.uc_stack.ss_size = kStack;
+  fiber.start.uc_link = nullptr;
+  makecontext(&fiber.start, &entry, 0);
+  setcontext(&fiber.start);
+}
+
+bool may_run(const Fiber& fiber) {
+  return !fiber.done && (fiber.waits == nullptr || fiber.waits->rounds != fiber.seen);
+}
+
+void run_block(Machine& m) {
+  const u32 threads = m.place.threads;
+  std::memset(m.shared, 0xff, m.shared_bytes);
+  m.block = Meeting{};
+  m.block.wanted = threads;
+  m.warps.assign((threads + 31) / 32, Meeting{});
+  for (Meeting& warp : m.warps) warp.wanted = 32;
+  for (u32 t = 0; t < threads; ++t) {
+    Fiber& fiber = *m.fibers[t];
+    fiber.done = false;
+    fiber.waits = nullptr;
+    fiber.groups.assign(1, {});
+  }
+  for (u32 left = threads; left > 0;) {
+    m.random = m.random * 1664525u + 1013904223u;
+    const u32 first = (m.random >> 8) % threads;
+    const bool backwards = (m.random >> 31) != 0;
+    bool moved = false;
+    for (u32 i = 0; i < threads && m.fault.empty(); ++i) {
+      Fiber& fiber = *m.fibers[(first + (backwards ? threads - i : i)) % threads];
+      if (!may_run(fiber)) continue;
+      moved = true;
+      enter(fiber);
+      left -= fiber.done ? 1 : 0;
+    }
+    if (!moved && m.fault.empty()) m.fault = "threads wait at different barriers, or some have returned";
+    if (!m.fault.empty()) throw std::runtime_error("emulated kernel: " + m.fault);
+  }
+}
+
+}  // namespace
+
+const Place& current() { return machine->place; }
+
+void run_grid(u32 grid_x, u32 grid_y, u32 threads, u32 shared_bytes, const std::function<void()>& kernel) {
+  const std::lock_guard<std::mutex> lock(one_grid_at_a_time);
+  Machine m;
+  m.memory.resize(shared_bytes + 128);
+  m.shared = m.memory.data() + (128 - reinterpret_cast<std::uintptr_t>(m.memory.data()) % 128);
+  m.shared_bytes = shared_bytes;
+  m.kernel = &kernel;
+  for (u32 t = 0; t < threads; ++t) {
+    m.fibers.push_back(std::make_unique<Fiber>());
+    m.fibers.back()->thread = t;
+  }
+  machine = &m;
+  for (u32 y = 0; y < grid_y; ++y)
+    for (u32 x = 0; x < grid_x; ++x) {
+      m.place = {0, threads, x, y, grid_x};
+      run_block(m);
+    }
+}
+
+void sync_block() { meet(machine->block, nullptr); }
+
+void sync_warp(void* mine, void (*act)(void**)) {
+  Meeting& warp = machine->warps[machine->place.thread / 32];
+  warp.brought[machine->place.thread % 32] = mine;
+  meet(warp, act);
+}
+
+void copy(u32 address, const void* global, u32 bytes, int valid) {
+  shared(address, bytes, bytes);
+  require_aligned(global, bytes);
+  if (valid < 0 || valid > static_cast<int>(bytes)) fault("a copy of " + std::to_string(valid) + " bytes");
+  machine->running->groups.back().push_back({address, global, bytes, valid});
+}
+
+void commit_copies() { machine->running->groups.emplace_back(); }
+
+void wait_copies(int pending) {
+  auto& groups = machine->running->groups;
+  while (groups.size() > static_cast<std::size_t>(pending) + 1) {
+    for (const Copy& c : groups.front()) {
+      char* to = machine->shared + c.shared;
+      std::memset(to, 0, c.bytes);
+      if (c.valid > 0) std::memcpy(to, c.global, static_cast<std::size_t>(c.valid));
+    }
+    groups.pop_front();
+  }
+}
+
+char* shared(u32 address, u32 bytes, u32 alignment) {
+  if (address % alignment != 0 || address + bytes > machine->shared_bytes)
+    fault("shared address " + std::to_string(address) + " for " + std::to_string(bytes) + " bytes of " +
+          std::to_string(machine->shared_bytes));
+  return machine->shared + address;
+}
+
+void require_aligned(const void* address, u32 alignment) {
+  if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0) fault("a misaligned address");
+}
+
+}  // namespace fusedrop::cuda::emulation

@@ -1,0 +1,57 @@
+// launch: starts a kernel on the caller's stream; errors become C++ exceptions. Nothing here waits for the device.
+#pragma once
+
+#include "cuda/device.hpp"
+#include "cuda/stream.hpp"
+
+#if defined(__CUDACC__)
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+#endif
+
+namespace fusedrop::cuda {
+
+struct Grid {
+  i64 x;  // blocks; none: nothing is launched
+  u32 threads;
+  u32 shared_bytes = 0;
+  u32 y = 1;
+};
+
+template <class T>
+struct Exactly {  // keeps an argument out of the deduction of a kernel's parameters
+  using type = T;
+};
+
+#if defined(__CUDACC__)
+
+inline void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+template <class... P>
+void launch(void (*kernel)(P...), const Grid& grid, Stream stream, typename Exactly<P>::type... args) {
+  if (grid.x == 0 || grid.y == 0) return;
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (grid.shared_bytes > 48 * 1024)
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(grid.shared_bytes)),
+          "shared memory of a CUDA kernel");
+  void* parameters[] = {&args...};
+  check(cudaLaunchKernel(function, dim3(static_cast<u32>(grid.x), grid.y), dim3(grid.threads), parameters,
+                         grid.shared_bytes, static_cast<cudaStream_t>(stream)),
+        "launch of a CUDA kernel");
+}
+
+#else
+
+template <class... P>
+void launch(void (*kernel)(P...), const Grid& grid, Stream, typename Exactly<P>::type... args) {
+  emulation::run_grid(static_cast<u32>(grid.x), grid.y, grid.threads, grid.shared_bytes, [=] { kernel(args...); });
+}
+
+#endif
+
+}  // namespace fusedrop::cuda

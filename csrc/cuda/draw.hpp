@@ -5,10 +5,10 @@
 
 #include "core/mask.hpp"
 #include "cuda/device.hpp"
+#include "cuda/tile.hpp"
 
 namespace fusedrop::cuda {
 
-constexpr int kOctet = 8;  // columns of a thread
 constexpr int kQuad = kGroup / kOctet;  // lanes of a group
 
 // The mask with its name read from device memory, if it lies there: once at a kernel's begin.
@@ -36,22 +36,32 @@ FD_DEVICE void transpose_quad(u32 (&words)[4]) {
     words[2] = c, words[3] = d;
 }
 
+// Eight columns from any global column on, in eight calls of the generator: for an origin inside a group, where groups of
+// the mask lie across ours. A function of its own, for kernels draw many octets in unrolled loops.
+FD_OUTLINE u32 keep_octet_across(u64 seed, u32 stream, u32 step, u32 row, u64 col, u32 threshold) {
+  Mask mask;
+  mask.seed = seed, mask.stream = stream, mask.step = step, mask.row0 = row, mask.threshold = threshold;
+  u32 bits = 0;
+  FD_ROLL
+  for (u32 e = 0; e < kOctet; ++e) bits |= static_cast<u32>(keep_element(mask, 0, col + e)) << e;
+  return bits;
+}
+
 // Bit e: whether local column j + e of a local row is kept, for j = 32 * any + 8 * (thread_index() % 4). All lanes of a
 // warp call it together, the same row and group in a quad; columns past the matrix draw bits that nobody reads.
 FD_DEVICE u32 keep_octet(const Mask& mask, u64 row, u64 j) {
   if (mask.threshold == 0) return 0xff;
-  u32 bits = 0;
-  if (mask.col0 % kGroup != 0) {  // groups of the mask lie across ours
-    for (u32 e = 0; e < kOctet; ++e) bits |= static_cast<u32>(keep_element(mask, row, j + e)) << e;
-    return bits;
-  }
+  const u32 drawn_row = row_coordinate(mask, row);
+  if (mask.col0 % kGroup != 0)
+    return keep_octet_across(mask.seed, mask.stream, mask.step, drawn_row, mask.col0 + j, mask.threshold);
   const u32 block = static_cast<u32>((mask.col0 + j) / kGroup);
-  const PhiloxWords<u32> drawn = fragment_words(mask, row_coordinate(mask, row), block, thread_index() % kQuad);
+  const PhiloxWords<u32> drawn = fragment_words(mask, drawn_row, block, thread_index() % kQuad);
   u32 words[4] = {drawn.w0, drawn.w1, drawn.w2, drawn.w3};
   transpose_quad(words);
+  u32 bits = 0;
   FD_UNROLL
-  for (u32 q = 0; q < 4; ++q)
-    for (u32 h = 0; h < 2; ++h) bits |= static_cast<u32>(keep_half(words[q], h, mask.threshold)) << (2 * q + h);
+  for (u32 q = 0; q < 4; ++q) FD_UNROLL
+  for (u32 h = 0; h < 2; ++h) bits |= static_cast<u32>(keep_half(words[q], h, mask.threshold)) << (2 * q + h);
   return bits;
 }
 

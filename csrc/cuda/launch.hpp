@@ -45,7 +45,17 @@ void launch(void (*kernel)(P...), const Grid& grid, Stream stream, typename Exac
         "launch of a CUDA kernel");
 }
 
+inline void fill_zero(void* data, i64 bytes, Stream stream) {
+  if (bytes > 0)
+    check(cudaMemsetAsync(data, 0, static_cast<std::size_t>(bytes), static_cast<cudaStream_t>(stream)),
+          "filling with 0");
+}
+
 #else
+
+inline void fill_zero(void* data, i64 bytes, Stream) {
+  if (bytes > 0) std::memset(data, 0, static_cast<std::size_t>(bytes));
+}
 
 template <class... P>
 void launch(void (*kernel)(P...), const Grid& grid, Stream, typename Exactly<P>::type... args) {

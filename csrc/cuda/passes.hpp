@@ -6,8 +6,6 @@
 
 namespace fusedrop::cuda {
 
-using i32 = std::int32_t;
-
 struct Columns {  // a list in device memory, ascending; null: every column
   const i32* index = nullptr;
   const i32* count = nullptr;  // [1]

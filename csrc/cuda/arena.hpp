@@ -1,0 +1,30 @@
+// arena: the pieces of a call's workspace. Walked twice by the same code: first to count the bytes, then to use them.
+#pragma once
+
+#include <cstddef>
+
+#include "core/platform.hpp"
+
+namespace fusedrop::cuda {
+
+class Arena {
+ public:
+  Arena(void* base, bool counting) : base_(static_cast<char*>(base)), counting_(counting) {}
+
+  template <class T>
+  T* take(i64 count) {
+    T* piece = counting_ ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += (count * static_cast<i64>(sizeof(T)) + kAlignment - 1) / kAlignment * kAlignment;
+    return piece;
+  }
+  bool counting() const { return counting_; }
+  i64 used() const { return used_; }
+
+ private:
+  static constexpr i64 kAlignment = 256;
+  char* base_;
+  bool counting_;
+  i64 used_ = 0;
+};
+
+}  // namespace fusedrop::cuda

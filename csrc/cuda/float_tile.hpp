@@ -1,0 +1,201 @@
+// float_tile: C = A Bᵀ for float32: on CUDA cores, every product-sum one rounding in the order of k; or in TF32 on tensor
+// cores (both operands rounded to 11 bits), on request.
+//   A [M,K], B [N,K], any strides | a block makes one tile of C and finishes it
+// Tiling    128x128 or 64x64 by 256 threads, steps of 16 in k, three of them in shared memory, k by k: [k][rows]
+// Copies    4 bytes each, asynchronous: any stride and alignment alike, and lines along k are transposed on the way
+// Numerics  sums of fma, k ascending; TF32: |error| <= (2^-10 + K 2^-23) sum |a b|
+#pragma once
+
+#include "cuda/finish.hpp"
+
+namespace fusedrop::cuda {
+
+// A thread's part of a 16-step of an operand of `rows` rows. Lines along k: a warp takes 8 of k of 4 rows, whole sectors
+// of memory. The stride of 8 beyond `rows` puts k, k+1, .. k+3 of a TF32 fragment in different banks.
+template <class Shape, int rows>
+struct FloatTile {
+  static constexpr int Stride = rows + 8;
+  static constexpr int Bytes = Stride * Shape::K * 4;
+  static constexpr int Copies = rows * Shape::K / Shape::Threads;
+
+  struct At {
+    int row, k;
+  };
+  static FD_FN At brought(Major major, int thread, int c) {
+    const int index = thread + c * Shape::Threads;
+    if (major == Major::row) return {index % rows, index / rows};
+    return {index / 8 % rows, index % 8 + 8 * (index / (8 * rows))};
+  }
+  static FD_FN int offset(At at) { return (at.k * Stride + at.row) * 4; }
+};
+
+template <class Shape, int rows>
+class FloatCopier {
+  using Tile = FloatTile<Shape, rows>;
+
+ public:
+  FD_DEVICE FloatCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
+      : operand_(operand), first_row_(first_row), row_end_(row_end), k_end_(k_end) {}
+
+  FD_DEVICE void start(u32 tile, i64 k0) const {
+    const float* data = static_cast<const float*>(operand_.data);
+    FD_UNROLL
+    for (int c = 0; c < Tile::Copies; ++c) {
+      const auto at = Tile::brought(operand_.major, static_cast<int>(thread_index()), c);
+      const i64 row = first_row_ + at.row, k = k0 + at.k;
+      const bool there = row < row_end_ && k < k_end_;
+      const i64 row_at = there && operand_.rows != nullptr ? operand_.rows[row] : row;
+      const i64 k_at = there && operand_.ks != nullptr ? operand_.ks[k] : k;
+      const float* from = there ? data + row_at * operand_.row_stride + k_at * operand_.k_stride : data;
+      copy_async_4(tile + static_cast<u32>(Tile::offset(at)), from, there ? 4 : 0);
+    }
+  }
+
+ private:
+  const Operand& operand_;
+  i64 first_row_, row_end_, k_end_;
+};
+
+// A thread's squares of 4x4 sums: rows 4y .. 4y+3 of each 64 of the tile, columns likewise; a warp has 4 of y, 8 of x.
+template <class Shape>
+class FloatProduct {
+  static constexpr int SquaresM = Shape::M / 64, SquaresN = Shape::N / 64;
+  using TileA = FloatTile<Shape, Shape::M>;
+  using TileB = FloatTile<Shape, Shape::N>;
+
+ public:
+  FD_DEVICE FloatProduct() {
+    const int thread = static_cast<int>(thread_index()), warp = thread / 32, lane = thread % 32;
+    y_ = warp / 2 * 4 + lane / 8, x_ = warp % 2 * 8 + lane % 8;
+    FD_UNROLL
+    for (auto& line : sums_)
+      for (float& sum : line) sum = 0;
+  }
+
+  FD_DEVICE void add(const char* stage) {
+    FD_UNROLL
+    for (int k = 0; k < Shape::K; ++k) {
+      float a[4 * SquaresM], b[4 * SquaresN];
+      load<SquaresM>(stage + 4 * (k * TileA::Stride + 4 * y_), a);
+      load<SquaresN>(stage + TileA::Bytes + 4 * (k * TileB::Stride + 4 * x_), b);
+      FD_UNROLL
+      for (int i = 0; i < 4 * SquaresM; ++i) FD_UNROLL
+      for (int j = 0; j < 4 * SquaresN; ++j) sums_[i][j] = fma(a[i], b[j], sums_[i][j]);
+    }
+  }
+
+  FD_DEVICE void store(float* sums) const {
+    FD_UNROLL
+    for (int i = 0; i < 4 * SquaresM; ++i) FD_UNROLL
+    for (int j = 0; j < 4 * SquaresN; ++j)
+      sums[(64 * (i / 4) + 4 * y_ + i % 4) * Shape::SumStride + 64 * (j / 4) + 4 * x_ + j % 4] = sums_[i][j];
+  }
+
+ private:
+  template <int squares>
+  static FD_DEVICE void load(const char* from, float (&v)[4 * squares]) {
+    FD_UNROLL
+    for (int s = 0; s < squares; ++s) {
+      const Words words = load16(from + 64 * 4 * s);
+      FD_UNROLL
+      for (int e = 0; e < 4; ++e) v[4 * s + e] = float_of(words.w[e]);
+    }
+  }
+
+  int y_, x_;
+  float sums_[4 * SquaresM][4 * SquaresN];
+};
+
+// The same in TF32, a warp's part by 16x8 products over 8 of k.
+template <class Shape>
+class Tf32Product {
+  static constexpr int FragmentsM = Shape::WarpM / 16, FragmentsN = Shape::WarpN / 8;
+  using TileA = FloatTile<Shape, Shape::M>;
+  using TileB = FloatTile<Shape, Shape::N>;
+
+ public:
+  FD_DEVICE Tf32Product() {
+    const int warp = static_cast<int>(thread_index()) / 32;
+    row_ = warp / Shape::WarpsN * Shape::WarpM, col_ = warp % Shape::WarpsN * Shape::WarpN;
+    FD_UNROLL
+    for (auto& line : sums_)
+      for (auto& fragment : line)
+        for (float& sum : fragment) sum = 0;
+  }
+
+  FD_DEVICE void add(const char* stage) {
+    const int g = static_cast<int>(thread_index()) % 32 / 4, q = static_cast<int>(thread_index()) % 4;
+    const float* a_tile = reinterpret_cast<const float*>(stage) + row_ + g;
+    const float* b_tile = reinterpret_cast<const float*>(stage + TileA::Bytes) + col_ + g;
+    FD_UNROLL
+    for (int k = 0; k < Shape::K; k += 8) {
+      u32 a[FragmentsM][4], b[FragmentsN][2];
+      FD_UNROLL
+      for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
+      for (int e = 0; e < 4; ++e)
+        a[i][e] = round_tf32(a_tile[(k + q + 4 * (e / 2)) * TileA::Stride + 16 * i + 8 * (e % 2)]);
+      FD_UNROLL
+      for (int j = 0; j < FragmentsN; ++j) FD_UNROLL
+      for (int e = 0; e < 2; ++e) b[j][e] = round_tf32(b_tile[(k + q + 4 * e) * TileB::Stride + 8 * j]);
+      FD_UNROLL
+      for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
+      for (int j = 0; j < FragmentsN; ++j) multiply_add_tf32(sums_[i][j], a[i], b[j][0], b[j][1]);
+    }
+  }
+
+  FD_DEVICE void store(float* sums) const {
+    const int lane = static_cast<int>(thread_index()) % 32;
+    FD_UNROLL
+    for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
+    for (int j = 0; j < FragmentsN; ++j) FD_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      const Element at = accumulator(lane, e);
+      sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
+    }
+  }
+
+ private:
+  int row_, col_;
+  float sums_[FragmentsM][FragmentsN][4];
+};
+
+template <class Shape, class Product>
+FD_KERNEL void FD_BOUNDS(Shape::Threads, 2) float_tile(const FD_PARAMETER Gemm g) {
+  constexpr u32 kTileA = FloatTile<Shape, Shape::M>::Bytes, kStage = kTileA + FloatTile<Shape, Shape::N>::Bytes;
+  const Extent extent = extent_of(g);
+  const Position tile = tile_of<Shape>(g, block_index());
+  if (tile.m >= extent.M || tile.n >= extent.N) return;  // only where a list is shorter than the array
+  const Steps steps = steps_of<Shape>(g, extent, block_index_y());
+
+  const FloatCopier<Shape, Shape::M> copier_a(g.a, tile.m, extent.M, extent.K);
+  const FloatCopier<Shape, Shape::N> copier_b(g.b, tile.n, extent.N, extent.K);
+  const u32 memory = shared_address(shared_memory());
+  const auto stage_of = [&](int step) { return static_cast<u32>(step % Shape::Stages) * kStage; };
+  const auto start = [&](int step) {
+    if (step < steps.count) {
+      copier_a.start(memory + stage_of(step), steps.template k_of<Shape>(step));
+      copier_b.start(memory + stage_of(step) + kTileA, steps.template k_of<Shape>(step));
+    }
+    commit_copies();
+  };
+  for (int s = 0; s < Shape::Stages - 1; ++s) start(s);
+
+  TileBits<Shape> bits;
+  bits.draw(g.finish.mask, tile);
+
+  Product product;
+  for (int step = 0; step < steps.count; ++step) {
+    wait_copies<Shape::Stages - 2>();
+    sync_threads();
+    start(step + Shape::Stages - 1);  // over the step before this one, which all have read
+    product.add(shared_memory() + stage_of(step));
+  }
+  wait_copies<0>();
+  sync_threads();
+  float* sums = reinterpret_cast<float*>(shared_memory());
+  product.store(sums);
+  sync_threads();
+  finish_tile<float, Shape>(g, extent_of(g), tile, sums, bits);
+}
+
+}  // namespace fusedrop::cuda

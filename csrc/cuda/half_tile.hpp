@@ -1,0 +1,172 @@
+// half_tile: C = A Bᵀ for bfloat16 or float16 on tensor cores by mma.sync, sums in float32.
+//   A [M,K], B [N,K], each with lines along k or along rows | a block makes one tile of C and finishes it
+// Tiling    128x128 by four warps of 64x64, or 64x64 of 32x32; steps of 32 in k, four of them in shared memory
+// Pipeline  a step's copies start three steps ahead; fragments are loaded half a step ahead; one barrier a step
+// Tails     octets past the end are copied as zeros, in part or whole; nothing is read past the last element
+// Numerics  products are exact, sums in float32 in the order of k in the tensor core's own way; bounds as K float32 sums
+// Later     a tile of another generation (wgmma) is one more file like this one behind gemm_half.cu
+#pragma once
+
+#include "cuda/finish.hpp"
+
+namespace fusedrop::cuda {
+
+// Brings an operand's tiles into shared memory: by asynchronous copies of 16 bytes, or element by element where the
+// array's strides or address forbid them. Holds next to nothing: registers are scarce, instructions are not.
+template <class S, class Shape, Major major, int rows>
+class HalfCopier {
+  using Tile = HalfTile<major, rows, Shape::K>;
+  static constexpr int Copies = Tile::Lines * Tile::Octets / Shape::Threads;
+
+ public:
+  FD_DEVICE HalfCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
+      : operand_(operand), first_row_(first_row), rows_(below(rows, row_end - first_row)), k_end_(k_end) {}
+
+  FD_DEVICE void start(u32 tile, i64 k0) const {
+    const int depth = below(Shape::K, k_end_ - k0);
+    FD_UNROLL
+    for (int c = 0; c < Copies; ++c) {
+      const Place p = Tile::brought(static_cast<int>(thread_index()), c, Shape::Threads);
+      const int row = major == Major::k ? p.line : 8 * p.octet, k = major == Major::k ? 8 * p.octet : p.line;
+      const bool on_line = major == Major::k ? row < rows_ : k < depth;
+      const int valid = on_line ? valid_of_octet(major == Major::k ? k : row, major == Major::k ? depth : rows_) : 0;
+      const u32 to = tile + static_cast<u32>(Tile::offset(p));
+      if (operand_.vector)
+        copy_async_16(to, valid > 0 ? element(row, k0 + k) : static_cast<const S*>(operand_.data), 2 * valid);
+      else
+        gather(reinterpret_cast<S*>(shared_memory() + to - shared_address(shared_memory())), row, k0 + k, valid);
+    }
+  }
+
+ private:
+  static FD_DEVICE int below(int most, i64 left) { return left < most ? static_cast<int>(left) : most; }
+
+  FD_DEVICE const S* element(int row, i64 k) const {
+    const i64 r = operand_.rows != nullptr ? operand_.rows[first_row_ + row] : first_row_ + row;
+    const i64 c = operand_.ks != nullptr ? operand_.ks[k] : k;
+    return static_cast<const S*>(operand_.data) + r * operand_.row_stride + c * operand_.k_stride;
+  }
+
+  FD_DEVICE void gather(S* to, int row, i64 k, int valid) const {
+    FD_ROLL
+    for (int e = 0; e < kOctet; ++e)
+      to[e] = e < valid ? *element(row + (major == Major::k ? 0 : e), k + (major == Major::k ? e : 0)) : S{};
+  }
+
+  const Operand& operand_;
+  i64 first_row_;
+  int rows_;
+  i64 k_end_;
+};
+
+template <class S, class Shape, Major major_a, Major major_b>
+class HalfProduct {
+  using TileA = HalfTile<major_a, Shape::M, Shape::K>;
+  using TileB = HalfTile<major_b, Shape::N, Shape::K>;
+  static constexpr int FragmentsM = Shape::WarpM / 16, FragmentsN = Shape::WarpN / 8, Halves = Shape::K / 16;
+  static_assert(Halves == 2, "fragments are loaded half a step ahead");
+
+ public:
+  static constexpr u32 kTileA = TileA::Bytes, kStage = kTileA + TileB::Bytes;
+
+  FD_DEVICE HalfProduct() {
+    const int warp = static_cast<int>(thread_index()) / 32;
+    row_ = warp / Shape::WarpsN * Shape::WarpM;
+    col_ = warp % Shape::WarpsN * Shape::WarpN;
+    FD_UNROLL
+    for (auto& line : sums_)
+      for (auto& fragment : line)
+        for (float& sum : fragment) sum = 0;
+  }
+
+  // Fragments of half h of the step at `stage`, into set h.
+  FD_DEVICE void load(u32 stage, int h) {
+    const int lane = static_cast<int>(thread_index()) % 32;
+    FD_UNROLL
+    for (int i = 0; i < FragmentsM; ++i) {
+      const u32 at = stage + static_cast<u32>(TileA::offset(fragment_a<major_a>(lane, row_ + 16 * i, 16 * h)));
+      if (major_a == Major::k)
+        load_matrices(a_[h][i], at);
+      else
+        load_transposed(a_[h][i], at);
+    }
+    FD_UNROLL
+    for (int j = 0; j < FragmentsN / 2; ++j) {
+      const u32 at = stage + kTileA + static_cast<u32>(TileB::offset(fragment_b<major_b>(lane, col_ + 16 * j, 16 * h)));
+      if (major_b == Major::k)
+        load_matrices(b_[h][j], at);
+      else
+        load_transposed(b_[h][j], at);
+    }
+  }
+
+  FD_DEVICE void add(int h) {
+    FD_UNROLL
+    for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
+    for (int j = 0; j < FragmentsN; ++j)
+      multiply_add(sums_[i][j], a_[h][i], b_[h][j / 2][2 * (j % 2)], b_[h][j / 2][2 * (j % 2) + 1], S{});
+  }
+
+  FD_DEVICE void store(float* sums) const {
+    const int lane = static_cast<int>(thread_index()) % 32;
+    FD_UNROLL
+    for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
+    for (int j = 0; j < FragmentsN; ++j) FD_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      const Element at = accumulator(lane, e);
+      sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
+    }
+  }
+
+ private:
+  int row_, col_;
+  u32 a_[2][FragmentsM][4], b_[2][FragmentsN / 2][4];
+  float sums_[FragmentsM][FragmentsN][4];
+};
+
+template <class S, class Shape, Major major_a, Major major_b>
+FD_KERNEL void FD_BOUNDS(Shape::Threads, 2) half_tile(const FD_PARAMETER Gemm g) {
+  using Product = HalfProduct<S, Shape, major_a, major_b>;
+  const Position tile = tile_of<Shape>(g, block_index());
+  const Extent extent = extent_of(g);
+  if (tile.m >= extent.M || tile.n >= extent.N) return;  // only where a list is shorter than the array
+  const Steps steps = steps_of<Shape>(g, extent, block_index_y());
+
+  const HalfCopier<S, Shape, major_a, Shape::M> copier_a(g.a, tile.m, extent.M, extent.K);
+  const HalfCopier<S, Shape, major_b, Shape::N> copier_b(g.b, tile.n, extent.N, extent.K);
+  const u32 memory = shared_address(shared_memory());
+  const auto stage_of = [&](int step) { return memory + static_cast<u32>(step % Shape::Stages) * Product::kStage; };
+  const auto start = [&](int step) {
+    if (step < steps.count) {
+      copier_a.start(stage_of(step), steps.template k_of<Shape>(step));
+      copier_b.start(stage_of(step) + Product::kTileA, steps.template k_of<Shape>(step));
+    }
+    commit_copies();
+  };
+  for (int s = 0; s < Shape::Stages - 1; ++s) start(s);
+
+  TileBits<Shape> bits;
+  bits.draw(g.finish.mask, tile);
+
+  Product product;
+  wait_copies<Shape::Stages - 2>();
+  sync_threads();
+  if (steps.count > 0) product.load(stage_of(0), 0);
+  for (int step = 0; step < steps.count; ++step) {
+    product.load(stage_of(step), 1);
+    start(step + Shape::Stages - 1);  // over the step before this one, which all have read
+    product.add(0);
+    wait_copies<Shape::Stages - 2>();
+    sync_threads();
+    if (step + 1 < steps.count) product.load(stage_of(step + 1), 0);
+    product.add(1);
+  }
+  wait_copies<0>();
+  sync_threads();
+  float* sums = reinterpret_cast<float*>(shared_memory());
+  product.store(sums);
+  sync_threads();
+  finish_tile<S, Shape>(g, extent_of(g), tile, sums, bits);
+}
+
+}  // namespace fusedrop::cuda

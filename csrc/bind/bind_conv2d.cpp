@@ -1,4 +1,5 @@
-// bind_conv2d: conv2d_forward, conv2d_backward and Conv2dSaved, what the first leaves for the second.
+// bind_conv2d: conv2d_forward, conv2d_backward and Conv2dSaved, what the first leaves for the second. The caller
+// (convolution_functions.py) has checked stride, padding and layout.
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -39,16 +40,7 @@ struct Conv2dSaved {
   Library library;  // x's
 };
 
-Layout layout_from(const py::handle& value) {
-  if (py::isinstance<py::str>(value)) {
-    const std::string name = value.cast<std::string>();
-    if (name == "NCHW") return {false};
-    if (name == "NHWC") return {true};
-  }
-  throw py::value_error("layout must be 'NCHW' or 'NHWC'; got " + repr_text(value));
-}
-
-using Pair = std::pair<i64, i64>;  // (height, width), checked by the caller (convolution_functions.py)
+using Pair = std::pair<i64, i64>;  // (height, width)
 
 i64 outputs_along(i64 size, i64 kernel, i64 stride, i64 padding, const char* axis) {
   constexpr i64 kMost = i64{1} << 24;  // so that no number of elements that is computed from sizes overflows
@@ -118,11 +110,10 @@ Shape image_shape(const Layout& layout, i64 B, i64 H, i64 W, i64 C) {
 }
 
 py::object conv2d_forward(const py::handle& x_given, const py::handle& w_given, const py::handle& b_given,
-                          const Pair& stride_in, const Pair& padding, const py::handle& layout_in,
-                          const py::handle& activation, const py::handle& p_in, const py::handle& rng,
-                          const py::handle& before, const py::handle& input_p, const py::handle& granularity,
-                          bool save) {
-  const Layout layout = layout_from(layout_in);
+                          const Pair& stride_in, const Pair& padding, bool channels_last, const py::handle& activation,
+                          const py::handle& p_in, const py::handle& rng, const py::handle& before,
+                          const py::handle& input_p, const py::handle& granularity, bool save) {
+  const Layout layout{channels_last};
   const py::array x = floating_array(viewed(x_given, "x"), "x");
   require_rank(x, "x", 4, layout.x());
   const py::array w = array_like(viewed(w_given, "w"), "w", x, "x");
@@ -231,7 +222,7 @@ void register_conv2d(py::module_& m) {
       .def_readonly("x", &Conv2dSaved::x)
       .def_readonly("w", &Conv2dSaved::w);
   m.def("conv2d_forward", &conv2d_forward, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"),
-        py::arg("padding"), py::arg("layout"), py::arg("activation"), py::arg("p"), py::arg("rng"),
+        py::arg("padding"), py::arg("channels_last"), py::arg("activation"), py::arg("p"), py::arg("rng"),
         py::arg("dropout_before_activation"), py::arg("input_p"), py::arg("granularity"), py::arg("save"));
   m.def("conv2d_backward", &conv2d_backward, py::arg("dy"), py::arg("saved"), py::arg("dx"), py::arg("dw"),
         py::arg("db"));

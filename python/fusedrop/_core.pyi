@@ -82,7 +82,7 @@ def conv2d_forward(
     b: NDArray[Any] | None,
     stride: tuple[int, int],
     padding: tuple[int, int],
-    layout: str,
+    channels_last: bool,
     activation: str,
     p: float,
     rng: Philox | None,

@@ -67,12 +67,12 @@ def flag(value, name):
     return bool(value)
 
 
-def size(value, name):
-    """A whole number >= 0."""
+def size(value, name, low=0):
+    """A whole number >= low."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer >= 0; got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be an integer >= 0; got {value!r}")
+        raise TypeError(f"{name} must be an integer >= {low}; got {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be an integer >= {low}; got {value!r}")
     return int(value)
 
 
@@ -89,11 +89,7 @@ def pair(value, name, low):
 
 def count(value, name):
     """A whole number >= 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer >= 1; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
-    return int(value)
+    return size(value, name, low=1)
 
 
 def number(value, name, wanted, low=0.0, below=math.inf):
@@ -115,3 +111,8 @@ def choice(value, name, choices):
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}; got {value!r}")
     return value
+
+
+def channels_last(layout):
+    """Whether images are "NHWC" rather than "NCHW"."""
+    return choice(layout, "layout", ("NCHW", "NHWC")) == "NHWC"

@@ -14,7 +14,8 @@ class _Pool2d(Layer):
         super().__init__()
         self.kernel_size, self.stride, self.padding = functions.windows(kernel_size, stride, padding)
         self.ceil_mode = checks.flag(ceil_mode, "ceil_mode")
-        self.layout = checks.choice(layout, "layout", functions.LAYOUTS)
+        checks.channels_last(layout)
+        self.layout = layout
 
     def __repr__(self):
         options = f", padding={self.padding}" if any(self.padding) else ""

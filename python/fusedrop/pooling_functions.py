@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Size = int | tuple[int, int]
 
-LAYOUTS = ("NCHW", "NHWC")
 _POSITIONS = 2**32  # of a window, for positions are uint32 at most
 
 
@@ -78,7 +77,9 @@ def max_pool2d_forward(
     The semantics of torch.nn.functional.max_pool2d without dilation.
     """
     options = windows(kernel_size, stride, padding)
-    return _core.pool_forward(x, True, *options, checks.flag(ceil_mode, "ceil_mode"), False, channels_last(layout))
+    return _core.pool_forward(
+        x, True, *options, checks.flag(ceil_mode, "ceil_mode"), False, checks.channels_last(layout)
+    )
 
 
 def max_pool2d_backward(dy: Array, saved: _core.PoolSaved) -> Array:
@@ -121,7 +122,7 @@ def avg_pool2d_forward(
     """
     options = windows(kernel_size, stride, padding)
     flags = checks.flag(ceil_mode, "ceil_mode"), checks.flag(count_include_pad, "count_include_pad")
-    return _core.pool_forward(x, False, *options, *flags, channels_last(layout))
+    return _core.pool_forward(x, False, *options, *flags, checks.channels_last(layout))
 
 
 def avg_pool2d_backward(dy: Array, saved: _core.PoolSaved) -> Array:
@@ -135,8 +136,3 @@ def avg_pool2d_backward(dy: Array, saved: _core.PoolSaved) -> Array:
         TypeError, ValueError: naming the argument and both sides.
     """
     return _core.pool_backward(dy, False, saved)
-
-
-def channels_last(layout: str) -> bool:
-    """Whether a checked layout is "NHWC"."""
-    return checks.choice(layout, "layout", LAYOUTS) == "NHWC"

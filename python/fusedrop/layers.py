@@ -98,8 +98,50 @@ class Layer:
         return self._saved
 
 
-class FusedLayer(Layer):
-    """What the layers with a weight, a bias and the dropout inside share: parameters drawn late, rates that may change.
+class TrainedLayer(Layer):
+    """What the layers with parameters and dropout share: parameters drawn late, a rate that may change.
+
+    Args:
+        dropout, seed, stream: as in `Linear`.
+    """
+
+    def __init__(self, dropout, seed, stream):
+        self.dropout = dropout
+        self.mask_name = MaskName(seed, stream)
+        self._params: dict[str, np.ndarray] | None = None
+        self._grads: dict[str, np.ndarray] | None = None
+        self._saved = None
+
+    def _draw(self) -> dict[str, np.ndarray]:
+        """The initial parameters, from `mask_name`'s weight generator."""
+        raise NotImplementedError
+
+    @property
+    def dropout(self) -> float:
+        """Probability of dropping an element while training; may be set between any two calls."""
+        return self._dropout
+
+    @dropout.setter
+    def dropout(self, p: float):
+        self._dropout = checks.probability(p, "dropout")
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """The parameters by name; drawn at the first use, when a network has given the layer its place."""
+        if self._params is None:
+            self._params = self._draw()
+        return self._params
+
+    @property
+    def grads(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """The gradients of the last backward call, under the keys of `params`."""
+        if self._grads is None:
+            self._grads = {key: np.zeros(value.shape, value.dtype) for key, value in self.params.items()}
+        return self._grads
+
+
+class FusedLayer(TrainedLayer):
+    """What the layers with a weight, a bias and the dropout of inputs and outputs inside share.
 
     Args:
         weight_shape: [N, ...]; the fan-in is the product of the dots.
@@ -111,22 +153,17 @@ class FusedLayer(Layer):
         self.bias = checks.flag(bias, "bias")
         self.activation = activation
         self.dtype = checks.floating_dtype(dtype)
-        self.dropout, self.input_dropout = dropout, input_dropout
-        self.mask_name = MaskName(seed, stream)
+        self.input_dropout = input_dropout
+        super().__init__(dropout, seed, stream)
         self._weight_shape = weight_shape
         self._std = _initial_std(init, activation, math.prod(weight_shape[1:]), fan_out)
-        self._params: dict[str, np.ndarray] | None = None
-        self._grads: dict[str, np.ndarray] | None = None
-        self._saved = None
 
-    @property
-    def dropout(self) -> float:
-        """Probability of dropping an output while training; may be set between any two calls."""
-        return self._dropout
-
-    @dropout.setter
-    def dropout(self, p: float):
-        self._dropout = checks.probability(p, "dropout")
+    def _draw(self):
+        weight = self.mask_name.weight_generator().standard_normal(self._weight_shape, np.float64) * self._std
+        drawn = {"weight": weight.astype(self.dtype)}
+        if self.bias:
+            drawn["bias"] = np.zeros(self._weight_shape[0], self.dtype)
+        return drawn
 
     @property
     def input_dropout(self) -> float:
@@ -136,24 +173,6 @@ class FusedLayer(Layer):
     @input_dropout.setter
     def input_dropout(self, p: float):
         self._input_dropout = checks.probability(p, "input_dropout")
-
-    @property
-    def params(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """{"weight": [N, ...], "bias": [N]}; drawn at the first use, when a network has given the layer its place."""
-        if self._params is None:
-            draw = self.mask_name.weight_generator().standard_normal
-            weight = draw(self._weight_shape, np.float64) * self._std
-            self._params = {"weight": weight.astype(self.dtype)}
-            if self.bias:
-                self._params["bias"] = np.zeros(self._weight_shape[0], self.dtype)
-        return self._params
-
-    @property
-    def grads(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """The gradients of the last backward call, under the keys of `params`."""
-        if self._grads is None:
-            self._grads = {key: np.zeros(value.shape, value.dtype) for key, value in self.params.items()}
-        return self._grads
 
     def _options(self) -> str:
         """What the representation says beside the sizes."""

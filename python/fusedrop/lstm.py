@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from fusedrop import checks, lstm_functions
-from fusedrop.layers import Layer
+from fusedrop.layers import TrainedLayer
 from fusedrop.lstm_layouts import LSTMLayouts
-from fusedrop.naming import MaskName
 
 
-class LSTM(LSTMLayouts, Layer):
+class LSTM(LSTMLayouts, TrainedLayer):
     """z = drop(x_t) w_ihᵀ + drop(h_{t-1}) w_hhᵀ + b; c_t = f c_{t-1} + i tanh(z_c); h_t = o tanh(c_t).
 
     i, f, o are the sigmoids of their parts of z; the gates' order is i, f, c, o.
@@ -59,27 +58,24 @@ class LSTM(LSTMLayouts, Layer):
     ):
         self.input_size = checks.size(input_size, "input_size")
         self.hidden_size = checks.size(hidden_size, "hidden_size")
-        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
+        self.recurrent_dropout = recurrent_dropout
         self.time_constant = checks.flag(time_constant, "time_constant")
         self.gate_masks = None if gate_masks is None else checks.flag(gate_masks, "gate_masks")
         self.return_sequences = checks.flag(return_sequences, "return_sequences")
         self.forget_bias = checks.number(forget_bias, "forget_bias", "a finite number", low=-sys.float_info.max)
         self.dtype = _float_dtype(dtype)
-        self.mask_name = MaskName(seed, stream)
-        self._params: dict[str, np.ndarray] | None = None
-        self._grads: dict[str, np.ndarray] | None = None
-        self._saved = None
+        super().__init__(dropout, seed, stream)
         self._last_state: tuple[np.ndarray, np.ndarray] | None = None
         self._state_grads: tuple[np.ndarray, np.ndarray] | None = None
 
-    @property
-    def dropout(self) -> float:
-        """Probability of dropping an element of x_t while training; may be set between any two calls."""
-        return self._dropout
-
-    @dropout.setter
-    def dropout(self, p: float):
-        self._dropout = checks.probability(p, "dropout")
+    def _draw(self):
+        generator = self.mask_name.weight_generator()
+        weight_ih = _glorot_uniform(generator, self.input_size, 4 * self.hidden_size)
+        weight_hh = _orthogonal(generator, self.hidden_size)
+        bias = np.zeros(4 * self.hidden_size)
+        bias[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
+        drawn = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias": bias}
+        return {key: value.astype(self.dtype) for key, value in drawn.items()}
 
     @property
     def recurrent_dropout(self) -> float:
@@ -89,26 +85,6 @@ class LSTM(LSTMLayouts, Layer):
     @recurrent_dropout.setter
     def recurrent_dropout(self, p: float):
         self._recurrent_dropout = checks.probability(p, "recurrent_dropout")
-
-    @property
-    def params(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """The weights by name; drawn at the first use, when a network has given the layer its place."""
-        if self._params is None:
-            generator = self.mask_name.weight_generator()
-            weight_ih = _glorot_uniform(generator, self.input_size, 4 * self.hidden_size)
-            weight_hh = _orthogonal(generator, self.hidden_size)
-            bias = np.zeros(4 * self.hidden_size)
-            bias[self.hidden_size : 2 * self.hidden_size] = self.forget_bias
-            drawn = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias": bias}
-            self._params = {key: value.astype(self.dtype) for key, value in drawn.items()}
-        return self._params
-
-    @property
-    def grads(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """The gradients of the last backward call, under the keys of `params`."""
-        if self._grads is None:
-            self._grads = {key: np.zeros(value.shape, value.dtype) for key, value in self.params.items()}
-        return self._grads
 
     @property
     def last_state(self) -> tuple[np.ndarray, np.ndarray]:

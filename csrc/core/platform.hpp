@@ -1,4 +1,4 @@
-// platform: the few words that differ between a C++ and a CUDA compiler.
+// platform: the few words that differ between a C++ and a CUDA compiler, and the arithmetic of sizes.
 #pragma once
 
 #include <cstddef>
@@ -19,5 +19,10 @@ using u32 = std::uint32_t;
 using u64 = std::uint64_t;
 using i32 = std::int32_t;
 using i64 = std::int64_t;
+
+FD_FN constexpr i64 minimum(i64 a, i64 b) { return a < b ? a : b; }
+FD_FN constexpr i64 maximum(i64 a, i64 b) { return a > b ? a : b; }
+FD_FN constexpr i64 round_up(i64 value, i64 unit) { return (value + unit - 1) / unit * unit; }
+FD_FN constexpr i64 divide_up(i64 value, i64 unit) { return (value + unit - 1) / unit; }
 
 }  // namespace fusedrop

@@ -8,21 +8,18 @@ namespace fusedrop {
 
 enum class PoolKind { max, average };
 
-struct
-    PoolAxis {  // window i covers padded positions i * stride ... i * stride + kernel - 1; at least one is in the image
+// Window i covers padded positions i * stride ... i * stride + kernel - 1; at least one is in the image.
+struct PoolAxis {
   i64 in, out, kernel, stride, padding;
-  FD_FN i64 top(i64 i) const {
-    return i * stride - padding;
-  }  // where window i starts in the image, below 0 in the padding
-  FD_FN i64 begin(i64 i) const { return top(i) > 0 ? top(i) : 0; }
-  FD_FN i64 end(i64 i) const { return top(i) + kernel < in ? top(i) + kernel : in; }
+  FD_FN i64 top(i64 i) const { return i * stride - padding; }  // where window i starts, below 0 in the padding
+  FD_FN i64 begin(i64 i) const { return maximum(top(i), 0); }
+  FD_FN i64 end(i64 i) const { return minimum(top(i) + kernel, in); }
 };
 
 // What the divisor of an average counts of window i.
 FD_FN i64 counted(const PoolAxis& axis, i64 i, bool padding) {
   if (!padding) return axis.end(i) - axis.begin(i);
-  const i64 last = axis.in + axis.padding;
-  return (axis.top(i) + axis.kernel < last ? axis.top(i) + axis.kernel : last) - axis.top(i);
+  return minimum(axis.top(i) + axis.kernel, axis.in + axis.padding) - axis.top(i);
 }
 
 struct PoolShape {

@@ -36,9 +36,9 @@ struct Phase {
   static Phase of(i64 first, i64 size, i64 stride, i64 padding, i64 kernel) {
     Phase p;
     p.first = first, p.step = stride;
-    p.count = first < size ? (size - first + stride - 1) / stride : 0;
+    p.count = first < size ? divide_up(size - first, stride) : 0;
     p.tap = (first + padding) % stride;
-    p.taps = p.tap < kernel ? (kernel - p.tap + stride - 1) / stride : 0;
+    p.taps = p.tap < kernel ? divide_up(kernel - p.tap, stride) : 0;
     p.origin = (first + padding - p.tap) / stride - (p.taps - 1);
     return p;
   }

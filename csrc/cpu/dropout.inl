@@ -20,8 +20,8 @@ FD_FN void visit_rows(const Keeper& keeper, Range rows, i64 N, Visit visit) {
   u32 words[kWordsAtOnce + 4];
   for (i64 i = rows.begin; i < rows.end; ++i)
     for (i64 j = 0; j < N; j += kWordsAtOnce * kGroup) {
-      const i64 cols = N - j < kWordsAtOnce * kGroup ? N - j : kWordsAtOnce * kGroup;
-      keeper.row(i, j, (cols + kGroup - 1) / kGroup, words);
+      const i64 cols = minimum(N - j, kWordsAtOnce * kGroup);
+      keeper.row(i, j, divide_up(cols, kGroup), words);
       visit(i, j, cols, words);
     }
 }
@@ -51,10 +51,9 @@ void run_over_rows(const Args& args) {
       job.threads,
       [](int thread, void* p) {
         const Job& j = *static_cast<const Job*>(p);
-        const i64 share = (j.args.M + j.threads - 1) / j.threads;
-        const i64 begin = thread * share < j.args.M ? thread * share : j.args.M;
-        const i64 end = begin + share < j.args.M ? begin + share : j.args.M;
-        rows_of(j.args, j.keeper, {begin, end});
+        const i64 share = divide_up(j.args.M, j.threads);
+        const i64 begin = minimum(thread * share, j.args.M);
+        rows_of(j.args, j.keeper, {begin, minimum(begin + share, j.args.M)});
       },
       &job);
 }

@@ -29,11 +29,6 @@
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
-FD_FN constexpr i64 minimum(i64 a, i64 b) { return a < b ? a : b; }
-FD_FN constexpr i64 maximum(i64 a, i64 b) { return a > b ? a : b; }
-FD_FN constexpr i64 round_up(i64 value, i64 unit) { return (value + unit - 1) / unit * unit; }
-FD_FN constexpr i64 divide_up(i64 value, i64 unit) { return (value + unit - 1) / unit; }
-
 template <class S>
 FD_FN constexpr i64 steps_of(i64 K) {
   return divide_up(K, Format<S>::pair);

@@ -115,7 +115,7 @@ struct BackwardJob {
     const i64 unit = outputs.all() ? kGroup : 4;  // whole strips of the mask, where one is drawn
     grid = choose_grid({rows, product ? cols : 1, args.M, 20, 4, unit, kGroup});
     if (!product)
-      grid.rows = grid.threads(), grid.cols = 1, grid.row_chunk = round_up((rows + grid.rows - 1) / grid.rows, unit);
+      grid.rows = grid.threads(), grid.cols = 1, grid.row_chunk = round_up(divide_up(rows, grid.rows), unit);
     allocate(Order::by_cols, product ? grid.col_chunk : kGroup, product ? args.M : kDbRows);
     for (i64 n = 0; n < round_up(args.N, kGroup); ++n) db_sums[n] = T(0);
     if (product) {

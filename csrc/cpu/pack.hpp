@@ -69,7 +69,7 @@ void pack_rows(View<S> src, i64 rows, i64 cols, T* dst, i64 ld) {
 template <int NR, class S, class T = sum_of<S>>
 void pack_panels(View<S> src, i64 depth, i64 cols, T* dst) {
   for (i64 j = 0; j < cols; j += NR, dst += depth * NR) {
-    const i64 n = cols - j < NR ? cols - j : NR;
+    const i64 n = minimum(cols - j, NR);
     if (n < NR)
       for (i64 i = 0; i < depth * NR; ++i) dst[i] = T(0);
     pack_rows(src.at(0, j), depth, n, dst, NR);
@@ -85,7 +85,7 @@ void drop_rows(const Keeper& keeper, i64 i, i64 rows, i64 j, i64 cols, E* block,
   if (keeper.keeps_all()) return;
   const V scale(static_cast<T>(keep_scale(keeper.mask().threshold))), zero(T(0));
   for (i64 s = 0; s < cols; s += kGroup) {
-    const i64 n = cols - s < kGroup ? cols - s : kGroup;
+    const i64 n = minimum(cols - s, kGroup);
     keeper.strip(i, rows, j + s, words);
     for (i64 r = 0; r < rows; ++r) {
       E* p = block + r * ld + s;

@@ -61,7 +61,7 @@ void pack_pair_panel(View<bfloat16> src, i64 K, i64 n, float* dst) {
 template <int NR>
 void pack_pair_panels(View<bfloat16> src, i64 K, i64 cols, float* dst) {
   for (i64 j = 0; j < cols; j += NR, dst += (K + 1) / 2 * NR)
-    pack_pair_panel<NR>(src.at(0, j), K, cols - j < NR ? cols - j : NR, dst);
+    pack_pair_panel<NR>(src.at(0, j), K, minimum(cols - j, NR), dst);
 }
 
 // Dropout of the panels of one strip in place, as drop_panels.

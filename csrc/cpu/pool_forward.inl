@@ -244,7 +244,7 @@ void forward_tile(Rows& rows, const PoolForwardArgs& args, const Tile& tile, con
   const PoolAxis& axis = args.shape.rows;
   i64 next = 0;  // the row of x to be reduced next
   for (i64 oh = 0; oh < axis.out; ++oh) {
-    for (next = at_least(next, axis.begin(oh)); next < axis.end(oh); ++next) reduce_row(rows, args, tile, lanes, next);
+    for (next = maximum(next, axis.begin(oh)); next < axis.end(oh); ++next) reduce_row(rows, args, tile, lanes, next);
     rows.finish(tile, lanes, oh);
   }
 }

@@ -22,10 +22,6 @@ constexpr i64 kTileLanes = 128;       // a row of so many lanes hides what a row
 constexpr i64 kTileBytes = 96 << 10;  // of scratch: with x and y it stays in a core's L2
 constexpr i64 kLineLanes = 16;        // channels of a tile come in cache lines of float32
 
-FD_FN i64 round_up(i64 value, i64 unit) { return (value + unit - 1) / unit * unit; }
-FD_FN i64 at_most(i64 a, i64 b) { return a < b ? a : b; }
-FD_FN i64 at_least(i64 a, i64 b) { return a > b ? a : b; }
-
 FD_FN void convert(float from, float& to) { to = from; }
 FD_FN void convert(double from, double& to) { to = from; }
 FD_FN void convert(float from, bfloat16& to) { narrow(from, to); }
@@ -87,23 +83,23 @@ class PlaneCursor {
 class Tiles {
  public:
   Tiles(const PoolShape& s, i64 length, i64 plane_bytes, int threads) : channels_(s.channels) {
-    const i64 fit = kTileBytes / at_least(plane_bytes, 1);
-    const i64 share = (s.planes() + threads - 1) / threads;
+    const i64 fit = kTileBytes / maximum(plane_bytes, 1);
+    const i64 share = divide_up(s.planes(), threads);
     if (s.channels_last) {
       row_ = s.channels;
-      planes_ = at_most(round_up(at_least(at_most(fit, share), 1), kLineLanes), at_least(s.channels, 1));
+      planes_ = minimum(round_up(maximum(minimum(fit, share), 1), kLineLanes), maximum(s.channels, 1));
     } else {
       row_ = s.planes();
-      planes_ = at_least(at_most(at_most(fit, share), (kTileLanes + length - 1) / length), 1);
+      planes_ = maximum(minimum(minimum(fit, share), divide_up(kTileLanes, length)), 1);
     }
-    per_row_ = (row_ + planes_ - 1) / planes_;
+    per_row_ = divide_up(row_, planes_);
     rows_ = row_ == 0 ? 0 : s.planes() / row_;
   }
   i64 planes() const { return planes_; }  // of the largest tile
   i64 count() const { return rows_ * per_row_; }
   Tile tile(i64 index) const {
     const i64 begin = index % per_row_ * planes_, first = index / per_row_ * row_ + begin;
-    return {first / channels_, first % channels_, channels_, at_most(planes_, row_ - begin)};
+    return {first / channels_, first % channels_, channels_, minimum(planes_, row_ - begin)};
   }
 
  private:
@@ -116,7 +112,7 @@ struct Lanes {
   i64 length;           // lanes of a segment: the windows, and the pixels that the last of them reaches over
   i64 n;                // lanes in use, in whole packs
   static FD_FN i64 reach(const PoolAxis& cols) { return (cols.kernel - 1) / cols.stride; }
-  static FD_FN i64 phases(const PoolAxis& cols) { return at_most(cols.stride, cols.kernel); }
+  static FD_FN i64 phases(const PoolAxis& cols) { return minimum(cols.stride, cols.kernel); }
   Lanes(const PoolShape& s, i64 planes, i64 pack)
       : segments(s.channels_last ? 1 : planes),
         pixel(s.channels_last ? planes : 1),
@@ -127,7 +123,7 @@ struct Lanes {
 // f(lane, its window); lanes beyond a plane's windows count to the last one.
 template <class F>
 FD_FN void for_each_window(const PoolAxis& cols, const Lanes& lanes, F f) {
-  for (i64 i = 0; i < lanes.n; ++i) f(i, at_most(i % lanes.length / lanes.pixel, cols.out - 1));
+  for (i64 i = 0; i < lanes.n; ++i) f(i, minimum(i % lanes.length / lanes.pixel, cols.out - 1));
 }
 
 // The phases of a row, and the way of each column into them.

@@ -20,7 +20,7 @@ class ScratchLayout {
  public:
   FD_FN i64 add(i64 bytes) {
     const i64 at = size_;
-    size_ += (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+    size_ += round_up(bytes, kScratchAlignment);
     return at;
   }
   FD_FN i64 size() const { return size_; }

@@ -18,8 +18,6 @@ std::atomic<int> chosen_threads{0};
 // 0.6 million multiply-adds take about 10 us of one AVX-512 core, the price of waking a thread.
 constexpr i64 kWorkPerThread = 600'000;
 
-i64 round_up(i64 value, i64 unit) { return (value + unit - 1) / unit * unit; }
-
 #if defined(_OPENMP) && defined(__unix__)
 // libgomp's pool does not survive fork(): a child's next parallel region would wait for threads that are not there.
 // Releasing the pool just before the fork leaves parent and child to build their own.
@@ -66,8 +64,8 @@ Grid choose_grid(const GridCosts& c) {
     Grid grid;
     grid.rows = rows;
     grid.cols = threads / rows;
-    grid.row_chunk = round_up((c.M + grid.rows - 1) / grid.rows, c.row_unit);
-    grid.col_chunk = round_up((c.N + grid.cols - 1) / grid.cols, c.col_unit);
+    grid.row_chunk = round_up(divide_up(c.M, grid.rows), c.row_unit);
+    grid.col_chunk = round_up(divide_up(c.N, grid.cols), c.col_unit);
     const i64 cost = grid.row_chunk * grid.col_chunk + c.a * grid.row_chunk + c.b * grid.col_chunk;
     if (best_cost < 0 || cost < best_cost) {
       best = grid;
@@ -79,9 +77,8 @@ Grid choose_grid(const GridCosts& c) {
 
 namespace {
 Range chunk(i64 index, i64 size, i64 total) {
-  const i64 begin = index * size < total ? index * size : total;
-  const i64 end = begin + size < total ? begin + size : total;
-  return {begin, end};
+  const i64 begin = minimum(index * size, total);
+  return {begin, minimum(begin + size, total)};
 }
 }  // namespace
 

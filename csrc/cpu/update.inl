@@ -89,9 +89,9 @@ void update(const UpdateArgs& args) {
         const Job& j = *static_cast<const Job*>(p);
         for (i64 i = 0; i < j.args.count; ++i) {
           const UpdatePart& part = j.args.parts[i];
-          const i64 piece = ((part.n + j.threads - 1) / j.threads + 31) / 32 * 32;  // whole cache lines
-          const i64 begin = piece * thread < part.n ? piece * thread : part.n;
-          const i64 end = begin + piece < part.n ? begin + piece : part.n;
+          const i64 piece = round_up(divide_up(part.n, j.threads), 32);  // whole cache lines
+          const i64 begin = minimum(piece * thread, part.n);
+          const i64 end = minimum(begin + piece, part.n);
           with_dtype(part.dtype, [&](auto s) { update_part<decltype(s)>(j.args, part, begin, end); });
         }
       },

@@ -88,6 +88,11 @@ py::array array_like(const py::handle& value, const char* name, const py::array&
   return a;
 }
 
+py::array contiguous(const py::array& a) {
+  if ((a.flags() & py::array::c_style) != 0) return a;
+  return py::module_::import("numpy").attr("ascontiguousarray")(a).cast<py::array>();
+}
+
 void require_rank(const py::array& a, const char* name, py::ssize_t rank, const char* letters) {
   if (a.ndim() != rank)
     throw py::value_error(std::string(name) + " must be " + letters + ", an array of rank " + std::to_string(rank) +

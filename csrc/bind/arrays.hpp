@@ -28,6 +28,8 @@ Dtype dtype_of(const py::array& a);
 // The same dtype as `like`, else TypeError naming both.
 py::array array_like(const py::handle& value, const char* name, const py::array& like, const char* like_name);
 
+py::array contiguous(const py::array& a);  // itself, or a copy in C order
+
 void require_rank(const py::array& a, const char* name, py::ssize_t rank, const char* letters);
 
 // A caller's array for results: a C-contiguous, aligned, writeable ndarray of this shape and dtype, else an error.

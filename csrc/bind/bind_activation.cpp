@@ -23,11 +23,6 @@ Activation activation_from(const py::handle& value) {
 
 namespace {
 
-py::array contiguous(const py::array& a) {
-  if ((a.flags() & py::array::c_style) != 0) return a;
-  return py::module_::import("numpy").attr("ascontiguousarray")(a).cast<py::array>();
-}
-
 py::array run(const py::array& x_in, const py::array* dy_in, Activation activation) {
   const py::array x = contiguous(x_in);
   const py::array dy = dy_in == nullptr ? py::array() : contiguous(*dy_in);

@@ -53,7 +53,7 @@ py::object dropout(const py::handle& x_given, const py::handle& p_in, const py::
   DropoutArgs args{};
   Flat flat;
   if (!flatten(x, flat)) {
-    x = py::module_::import("numpy").attr("ascontiguousarray")(x).cast<py::array>();
+    x = contiguous(x);
     flatten(x, flat);
   }
   args.dtype = dtype_of(x);

@@ -46,11 +46,6 @@ const void* data_or_null(const py::object& a) {
   return a.is_none() ? nullptr : py::reinterpret_borrow<py::array>(a).data();
 }
 
-py::array contiguous(const py::array& a) {
-  if ((a.flags() & py::array::c_style) != 0) return a;
-  return py::module_::import("numpy").attr("ascontiguousarray")(a).cast<py::array>();
-}
-
 // The recurrent weight settles H: [4H, H].
 py::array recurrent_weight(const py::handle& value, const py::array& x) {
   const py::array w = array_like(value, "w_hh", x, "x");

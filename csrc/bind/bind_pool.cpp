@@ -46,7 +46,7 @@ Images view(const py::array& a, bool channels_last) {
 // The kernels take any strides but one: where channels are last, they lie side by side.
 py::array side_by_side(const py::array& a, bool channels_last) {
   if (!channels_last || a.shape(3) <= 1 || stride(a, 3) == 1) return a;
-  return py::module_::import("numpy").attr("ascontiguousarray")(a).cast<py::array>();
+  return contiguous(a);
 }
 
 // As many windows as fit; with ceil_mode also one that hangs over, if it starts in the image or in the padding before it.

@@ -59,12 +59,11 @@ class Parts {
       if (!value.is(py::object(parameter[1])) || (value.flags() & py::array::c_style) == 0 || !value.writeable())
         throw py::value_error(name + " must be C-contiguous, aligned and writeable; got another array");
       const std::string gradient_name = name + "'s gradient";
-      py::array grad = array_like(parameter[2], gradient_name.c_str(), value, name.c_str());
-      if (shape_text(grad) != shape_text(value))
+      const py::array given = array_like(parameter[2], gradient_name.c_str(), value, name.c_str());
+      if (shape_text(given) != shape_text(value))
         throw py::value_error(gradient_name + " must be " + shape_text(value) + " to match " + name + "; got " +
-                              shape_text(grad));
-      if ((grad.flags() & py::array::c_style) == 0)
-        grad = py::module_::import("numpy").attr("ascontiguousarray")(grad).cast<py::array>();
+                              shape_text(given));
+      py::array grad = contiguous(given);
       parts_.push_back({dtype_of(value), value.mutable_data(), grad.data(), state_data(parameter[3], value),
                         state_data(parameter[4], value), value.size(), parameter[5].cast<bool>()});
       kept_.push_back(std::move(grad));

@@ -10,6 +10,7 @@
 #include "bind/arrays.hpp"
 #include "bind/destinations.hpp"
 #include "bind/dlpack.hpp"
+#include "bind/layout.hpp"
 #include "bind/register.hpp"
 #include "bind/rng.hpp"
 #include "bind/text.hpp"
@@ -18,15 +19,6 @@
 
 namespace fusedrop::bind {
 namespace {
-
-struct Layout {
-  bool channels_last;
-  const char* x() const { return channels_last ? "[B, H, W, C]" : "[B, C, H, W]"; }
-  const char* y() const { return channels_last ? "[B, OH, OW, N]" : "[B, N, OH, OW]"; }
-  int row() const { return channels_last ? 1 : 2; }
-  int col() const { return channels_last ? 2 : 3; }
-  int channel() const { return channels_last ? 3 : 1; }
-};
 
 struct Conv2dSaved {
   py::array x, w, kept;  // kept: y or z as `saved` says

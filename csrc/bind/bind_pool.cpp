@@ -8,6 +8,7 @@
 
 #include "bind/arrays.hpp"
 #include "bind/dlpack.hpp"
+#include "bind/layout.hpp"
 #include "bind/register.hpp"
 #include "bind/text.hpp"
 #include "cpu/dispatch.hpp"
@@ -24,37 +25,29 @@ struct PoolSaved {
   py::object positions;  // None for an average
 };
 
-struct Axes {  // where an array of either layout has its axes
-  int channel, row, col;
-  explicit Axes(bool channels_last)
-      : channel(channels_last ? 3 : 1), row(channels_last ? 1 : 2), col(channels_last ? 2 : 3) {}
-};
-
-const char* letters(bool channels_last) { return channels_last ? "[B, H, W, C]" : "[B, C, H, W]"; }
-
-py::array images(const py::handle& value, const char* name, bool channels_last) {
+py::array images(const py::handle& value, const char* name, const Layout& layout) {
   py::array a = floating_array(viewed(value, name), name);
-  require_rank(a, name, 4, letters(channels_last));
+  require_rank(a, name, 4, layout.x());
   return a;
 }
 
-Images view(const py::array& a, bool channels_last) {
-  const Axes axes(channels_last);
-  return {const_cast<void*>(a.data()), stride(a, 0), stride(a, axes.channel), stride(a, axes.row), stride(a, axes.col)};
+Images view(const py::array& a, const Layout& layout) {
+  return {const_cast<void*>(a.data()), stride(a, 0), stride(a, layout.channel()), stride(a, layout.row()),
+          stride(a, layout.col())};
 }
 
 // The kernels take any strides but one: where channels are last, they lie side by side.
-py::array side_by_side(const py::array& a, bool channels_last) {
-  if (!channels_last || a.shape(3) <= 1 || stride(a, 3) == 1) return a;
+py::array side_by_side(const py::array& a, const Layout& layout) {
+  if (!layout.channels_last || a.shape(3) <= 1 || stride(a, 3) == 1) return a;
   return contiguous(a);
 }
 
 // As many windows as fit; with ceil_mode also one that hangs over, if it starts in the image or in the padding before it.
-PoolAxis axis(const py::array& x, bool channels_last, int at, i64 kernel, i64 stride, i64 padding, bool ceil_mode) {
+PoolAxis axis(const py::array& x, const Layout& layout, int at, i64 kernel, i64 stride, i64 padding, bool ceil_mode) {
   const i64 in = x.shape(at), room = in + 2 * padding - kernel;
   if (in < 1 || room < 0)
-    throw py::value_error("x must be " + std::string(letters(channels_last)) +
-                          " with H and W of at least 1, and of kernel_size " + "where 2 * padding is added; got " +
+    throw py::value_error("x must be " + std::string(layout.x()) +
+                          " with H and W of at least 1, and of kernel_size where 2 * padding is added; got " +
                           shape_text(x) + ", kernel_size " + std::to_string(kernel) + ", padding " +
                           std::to_string(padding));
   i64 out = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
@@ -79,25 +72,25 @@ py::dtype position_dtype(const PoolShape& s) {
 
 py::tuple pool_forward(const py::handle& x_in, bool maximum, Pair kernel, Pair stride, Pair padding, bool ceil_mode,
                        bool count_padding, bool channels_last) {
-  const py::array x = images(x_in, "x", channels_last);
-  const Axes axes(channels_last);
+  const Layout layout{channels_last};
+  const py::array x = images(x_in, "x", layout);
   PoolShape shape{};
   shape.dtype = dtype_of(x);
   shape.kind = maximum ? PoolKind::max : PoolKind::average;
   shape.channels_last = channels_last;
   shape.count_padding = count_padding;
   shape.images = x.shape(0);
-  shape.channels = x.shape(axes.channel);
-  shape.rows = axis(x, channels_last, axes.row, kernel[0], stride[0], padding[0], ceil_mode);
-  shape.cols = axis(x, channels_last, axes.col, kernel[1], stride[1], padding[1], ceil_mode);
-  const py::array from = side_by_side(x, channels_last);
+  shape.channels = x.shape(layout.channel());
+  shape.rows = axis(x, layout, layout.row(), kernel[0], stride[0], padding[0], ceil_mode);
+  shape.cols = axis(x, layout, layout.col(), kernel[1], stride[1], padding[1], ceil_mode);
+  const py::array from = side_by_side(x, layout);
   const auto size = dims(shape, shape.rows.out, shape.cols.out);
   const py::array y(x.dtype(), size);
-  PoolForwardArgs args{shape, view(from, channels_last), view(y, channels_last), {}, position_bytes(shape)};
+  PoolForwardArgs args{shape, view(from, layout), view(y, layout), {}, position_bytes(shape)};
   py::object positions = py::none();
   if (maximum) {
     const py::array winners(position_dtype(shape), size);
-    args.positions = view(winners, channels_last);
+    args.positions = view(winners, layout);
     positions = winners;
   }
   {
@@ -125,13 +118,13 @@ py::object pool_backward(const py::handle& dy_in, bool maximum, const py::handle
                          "_pool2d_forward returned; got " + type_text(saved_in));
   const PoolSaved& saved = saved_in.cast<const PoolSaved&>();
   const PoolShape& shape = saved.shape;
-  const bool last = shape.channels_last;
-  const py::array dy = images(dy_in, "dy", last);
+  const Layout layout{shape.channels_last};
+  const py::array dy = images(dy_in, "dy", layout);
   require_like_y(dy, saved);
-  const py::array from = side_by_side(dy, last);
+  const py::array from = side_by_side(dy, layout);
   const py::array dx(saved.dtype, dims(shape, shape.rows.in, shape.cols.in));
-  PoolBackwardArgs args{shape, view(from, last), {}, position_bytes(shape), view(dx, last)};
-  if (maximum) args.positions = view(py::reinterpret_borrow<py::array>(saved.positions), last);
+  PoolBackwardArgs args{shape, view(from, layout), {}, position_bytes(shape), view(dx, layout)};
+  if (maximum) args.positions = view(py::reinterpret_borrow<py::array>(saved.positions), layout);
   {
     py::gil_scoped_release release;
     cpu::backend().pool_backward(args);

@@ -105,10 +105,7 @@ struct Conv2dInputGradient {
   void run_thread(int thread) {
     const Range pixels = grid_rows(grid, thread, window.pixels()), cols = grid_cols(grid, thread, args.sizes.C);
     if (cols.size() <= 0) return;
-    for (i64 m = pixels.begin, end; m < pixels.end; m = end) {
-      end = chunk_end(window, m, product.chunk(), pixels.end);
-      run_chunk({m, end}, cols, memory[thread]);
-    }
+    visit_chunks(window, pixels, product.chunk(), [&](Range chunk) { run_chunk(chunk, cols, memory[thread]); });
   }
 
   void run_chunk(Range pixels, Range cols, char* mine) {
@@ -212,16 +209,15 @@ struct Conv2dWeightGradient {
     ConvGradient<S> gradients(args, gradient, minimum(product.chunk(), window.pixels()), mine + gradient_at);
     Stage<T> stage(window);
     T* dz = reinterpret_cast<T*>(mine + dz_at);
+    T* db = sums_db ? db_sums + rows.begin : nullptr;
     product.clear(mine);
-    for (i64 m = 0, end; m < window.pixels(); m = end) {
-      end = chunk_end(window, m, product.chunk(), window.pixels());
-      const Range pixels{m, end};
+    visit_chunks(window, {0, window.pixels()}, product.chunk(), [&](Range pixels) {
       gradients.prepare(pixels);
-      gradients.form(m, pixels.size(), rows.begin, rows.size(), dz, dz_ld, sums_db ? db_sums + rows.begin : nullptr);
-      if (cols.size() <= 0) continue;
+      gradients.form(pixels.begin, pixels.size(), rows.begin, rows.size(), dz, dz_ld, db);
+      if (cols.size() <= 0) return;
       stage.fill(pixels, reinterpret_cast<T*>(mine + stage_at), input_loader<S>(args, input_keeper));
       product.add(stage, pixels, dz, dz_ld, rows.size(), cols, mine);
-    }
+    });
     const i64 K = window.depth();
     if (cols.size() > 0) product.store(rows.size(), cols.size(), mine, dw + rows.begin * K + cols.begin, K);
   }

@@ -66,10 +66,7 @@ struct Conv2dForwardJob {
   void run(int thread) {
     const Range rows = grid_rows(grid, thread, window.pixels()), cols = grid_cols(grid, thread, args.sizes.N);
     if (cols.size() <= 0) return;
-    for (i64 m = rows.begin, end; m < rows.end; m = end) {
-      end = chunk_end(window, m, product.chunk(), rows.end);
-      run_chunk({m, end}, cols, memory[thread]);
-    }
+    visit_chunks(window, rows, product.chunk(), [&](Range pixels) { run_chunk(pixels, cols, memory[thread]); });
   }
 
   void run_chunk(Range pixels, Range cols, char* mine) {

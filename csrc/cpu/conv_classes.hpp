@@ -9,7 +9,8 @@ namespace {
 // Which taps of one axis lie inside the image, at one place of the window.
 struct Taps {
   i64 begin, end;
-  bool operator!=(const Taps& other) const { return begin != other.begin || end != other.end; }
+  bool operator==(const Taps& other) const { return begin == other.begin && end == other.end; }
+  bool operator!=(const Taps& other) const { return !(*this == other); }
 };
 
 FD_FN Taps taps_inside(i64 place, i64 step, i64 start, i64 taps, i64 size) {
@@ -61,7 +62,7 @@ i64 collect_pixels(const Stage<T>& stage, const Edges& edges, Range pixels, Taps
   i64 count = 0;
   for (i64 m = pixels.begin; m < pixels.end;) {
     const i64 row = m / window.cols, stop = minimum(pixels.end, (row + 1) * window.cols);
-    const bool ours = !(edges.row(row % window.rows) != h);
+    const bool ours = edges.row(row % window.rows) == h;
     const i64 first = m - row * window.cols;
     const T* patch = ours ? stage.patch(row, first) : nullptr;
     for (; ours && m < stop; ++m) {

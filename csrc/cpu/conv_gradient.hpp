@@ -45,14 +45,8 @@ class ConvGradient {
   // Makes a range of pixels ready for the calls below.
   void prepare(Range pixels) {
     if (dy_ == nullptr && kept_ == nullptr) return;
-    const i64 N = args_.sizes.N;
-    if (dy_ != nullptr) in_rows(args_.dy, pixels, dy_);
-    if (kept_ != nullptr) in_rows(args_.kept, pixels, kept_);
-    const S* dy = dy_ != nullptr ? dy_ : static_cast<const S*>(args_.dy.data) + pixels.begin * N;
-    const S* kept = kept_ != nullptr             ? kept_
-                    : args_.kept.data == nullptr ? nullptr
-                                                 : static_cast<const S*>(args_.kept.data) + pixels.begin * N;
-    packer_.read_at(pixels.begin, View<S>(dy, N, 1), kept);
+    const S* kept = args_.kept.data == nullptr ? nullptr : rows_of(args_.kept, pixels, kept_);
+    packer_.read_at(pixels.begin, View<S>(rows_of(args_.dy, pixels, dy_), args_.sizes.N, 1), kept);
   }
 
   // dst[r*ld + c] = dz(pixel i + r, channel j + c), and its column sums added to db, unless that is null.
@@ -69,11 +63,14 @@ class ConvGradient {
   }
 
  private:
-  void in_rows(const Image& image, Range pixels, S* dst) const {
+  // These pixels as rows: where they lie, or put in rows at `copy`, unless that is null.
+  const S* rows_of(const Image& image, Range pixels, S* copy) const {
     const Conv2dSizes& s = args_.sizes;
+    if (copy == nullptr) return static_cast<const S*>(image.data) + pixels.begin * s.N;
     visit_rows_of_pixels(pixels, s.OH, s.OW, [&](i64 b, i64 h, i64 w, i64 n, i64 offset) {
-      relayout(pixel_row<S>(image, b, h, w), n, s.N, dst + offset * s.N, s.N);
+      relayout(pixel_row<S>(image, b, h, w), n, s.N, copy + offset * s.N, s.N);
     });
+    return copy;
   }
 
   const Conv2dBackwardArgs& args_;

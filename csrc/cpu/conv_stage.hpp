@@ -90,10 +90,15 @@ class Stage {
   i64 first_ = 0, col_ = 0, width_ = 0;  // the first row and column of patches, and the columns of the copy
 };
 
-// Where the chunk that begins with pixel m ends. One shorter than a row stays within a row, of which it needs its columns alone.
-FD_FN i64 chunk_end(const Window& window, i64 m, i64 chunk, i64 end) {
-  const i64 stop = minimum(m + chunk, end);
-  return chunk <= window.cols ? minimum(stop, (m / window.cols + 1) * window.cols) : stop;
+// Calls visit(pixels) for the chunks of a range. A chunk shorter than a row stays within a row, of which it needs its
+// columns alone.
+template <class Visit>
+FD_FN void visit_chunks(const Window& window, Range pixels, i64 chunk, Visit visit) {
+  for (i64 m = pixels.begin, end; m < pixels.end; m = end) {
+    end = minimum(m + chunk, pixels.end);
+    if (chunk <= window.cols) end = minimum(end, (m / window.cols + 1) * window.cols);
+    visit(Range{m, end});
+  }
 }
 
 // Whole packs: up to W - 1 elements more are read and written than n.

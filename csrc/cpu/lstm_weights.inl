@@ -62,7 +62,7 @@ struct WeightJob {
     const i64 height = kGates * args.H / products();
     for (int gate = 0; gate < products(); ++gate) {
       const Range own{maximum(rows.begin, gate * height), minimum(rows.end, (gate + 1) * height)};
-      if (own.size() > 0) multiply(thread, gate, own, columns, db);
+      if (own.size() > 0 && (columns.size() > 0 || db != nullptr)) multiply(thread, gate, own, columns, db);
     }
   }
 

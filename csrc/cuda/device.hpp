@@ -55,6 +55,9 @@ FD_DEVICE u32 shuffle_xor(u32 value, int lanes) { return __shfl_xor_sync(0xfffff
 FD_DEVICE void copy_async_16(u32 shared, const void* global, int valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(valid) : "memory");
 }
+FD_DEVICE void copy_async_16(u32 shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
 FD_DEVICE void copy_async_4(u32 shared, const void* global, int valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared), "l"(global), "r"(valid) : "memory");
 }

@@ -20,11 +20,35 @@ class HalfCopier {
 
  public:
   FD_DEVICE HalfCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
-      : operand_(operand), first_row_(first_row), rows_(below(rows, row_end - first_row)), k_end_(k_end) {}
+      : operand_(operand), first_row_(first_row), rows_(below(rows, row_end - first_row)), k_end_(k_end) {
+    plain_ = rows_ == rows && operand.vector && operand.rows == nullptr && operand.ks == nullptr;
+  }
 
   FD_DEVICE void start(u32 tile, i64 k0) const {
     const int depth = below(Shape::K, k_end_ - k0);
+    if (plain_ && depth == Shape::K)
+      whole(tile, k0);
+    else
+      in_part(tile, k0, depth);
+  }
+
+ private:
+  // Every octet is there: a pointer moves on by the same stride from line to line.
+  FD_DEVICE void whole(u32 tile, i64 k0) const {
+    const Place p = Tile::brought(static_cast<int>(thread_index()), 0, Shape::Threads);
+    const i64 line = major == Major::k ? first_row_ + p.line : k0 + p.line;
+    const i64 along = (major == Major::k ? k0 : first_row_) + 8 * p.octet;
+    const i64 stride = major == Major::k ? operand_.row_stride : operand_.k_stride;
+    const S* from = static_cast<const S*>(operand_.data) + line * stride + along;
+    const u32 to = tile + static_cast<u32>(Tile::offset(p));
     FD_UNROLL
+    for (int c = 0; c < Copies; ++c)
+      copy_async_16(to + static_cast<u32>(c * Tile::copy_bytes(Shape::Threads)),
+                    from + c * (Shape::Threads / Tile::Octets) * stride);
+  }
+
+  FD_DEVICE void in_part(u32 tile, i64 k0, int depth) const {
+    FD_ROLL
     for (int c = 0; c < Copies; ++c) {
       const Place p = Tile::brought(static_cast<int>(thread_index()), c, Shape::Threads);
       const int row = major == Major::k ? p.line : 8 * p.octet, k = major == Major::k ? 8 * p.octet : p.line;
@@ -38,7 +62,6 @@ class HalfCopier {
     }
   }
 
- private:
   static FD_DEVICE int below(int most, i64 left) { return left < most ? static_cast<int>(left) : most; }
 
   FD_DEVICE const S* element(int row, i64 k) const {
@@ -57,6 +80,7 @@ class HalfCopier {
   i64 first_row_;
   int rows_;
   i64 k_end_;
+  bool plain_;
 };
 
 template <class S, class Shape, Major major_a, Major major_b>

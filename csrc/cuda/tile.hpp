@@ -68,6 +68,8 @@ struct HalfTile {
     const int index = thread + c * threads;
     return {index / Octets, index % Octets};
   }
+  // How far apart in shared memory two of its octets are: lines further on by threads / Octets keep their turn.
+  static FD_FN constexpr int copy_bytes(int threads) { return threads * 16; }
 };
 
 // Where lane l finds the row of its 8x8 matrix (ldmatrix.x4) for A's fragment [16 rows, 16 k] at (row, k). Lines along k

@@ -31,6 +31,7 @@ inline u32 shared_address(const void* shared) {
 inline void sync_threads() { emulation::sync_block(); }
 
 inline void copy_async_16(u32 shared, const void* global, int valid) { emulation::copy(shared, global, 16, valid); }
+inline void copy_async_16(u32 shared, const void* global) { emulation::copy(shared, global, 16, 16); }
 inline void copy_async_4(u32 shared, const void* global, int valid) { emulation::copy(shared, global, 4, valid); }
 inline void commit_copies() { emulation::commit_copies(); }
 template <int n>

@@ -76,8 +76,8 @@ FD_FN bool keep_element(const Mask& mask, u64 local_row, u64 local_col) {
   const u32 c = static_cast<u32>(col % kGroup);
   const PhiloxWords<u32> words =
       fragment_words(mask, row_coordinate(mask, local_row), static_cast<u32>(col / kGroup), (c % 8) / 2);
-  const u32 word[4] = {words.w0, words.w1, words.w2, words.w3};
-  return keep_half(word[c / 8], c % 2, mask.threshold);
+  const u32 word = c < 16 ? (c < 8 ? words.w0 : words.w1) : (c < 24 ? words.w2 : words.w3);  // registers have no index
+  return keep_half(word, c % 2, mask.threshold);
 }
 
 }  // namespace fusedrop

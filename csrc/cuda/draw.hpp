@@ -1,6 +1,6 @@
 // draw: keep bits for eight columns of a thread, without drawing a word twice. One call of the generator serves columns
-// 2q, 2q + 1 of the four octets of a 32-column group; four neighbouring lanes draw q = 0..3 and exchange words, so that
-// each ends with the eight columns of one octet, which it can load and store as a vector.
+// 2q, 2q + 1 of the four octets of a 32-column group; four neighbouring lanes draw q = 0..3 and join their bits, so that
+// each can take the eight columns of one octet, which it loads and stores as a vector.
 #pragma once
 
 #include "core/mask.hpp"
@@ -20,20 +20,18 @@ FD_DEVICE Mask named(Mask mask) {
   return mask;
 }
 
-// Lane l of each quad gives words[0..3] and gets word l of lanes 0..3.
-FD_DEVICE void transpose_quad(u32 (&words)[4]) {
-  const u32 lane = thread_index();
-  const bool odd = (lane & 1) != 0, high = (lane & 2) != 0;
-  const u32 a = shuffle_xor(odd ? words[0] : words[1], 1), b = shuffle_xor(odd ? words[2] : words[3], 1);
-  if (odd)
-    words[0] = a, words[2] = b;
-  else
-    words[1] = a, words[3] = b;
-  const u32 c = shuffle_xor(high ? words[0] : words[2], 2), d = shuffle_xor(high ? words[1] : words[3], 2);
-  if (high)
-    words[0] = c, words[1] = d;
-  else
-    words[2] = c, words[3] = d;
+// keep_word of one row and one group, drawn by the four lanes of a quad.
+FD_DEVICE u32 quad_word(const Mask& mask, u32 row, u32 block) {
+  const u32 q = thread_index() % kQuad;
+  const PhiloxWords<u32> drawn = fragment_words(mask, row, block, q);
+  const u32 words[4] = {drawn.w0, drawn.w1, drawn.w2, drawn.w3};
+  u32 bits = 0;
+  FD_UNROLL
+  for (u32 i = 0; i < 4; ++i)
+    for (u32 h = 0; h < 2; ++h) bits |= static_cast<u32>(keep_half(words[i], h, mask.threshold)) << (8 * i + h);
+  bits <<= 2 * q;
+  bits |= shuffle_xor(bits, 1);
+  return bits | shuffle_xor(bits, 2);
 }
 
 // Eight columns from any global column on, in eight calls of the generator: for an origin inside a group, where groups of
@@ -51,18 +49,13 @@ FD_OUTLINE u32 keep_octet_across(u64 seed, u32 stream, u32 step, u32 row, u64 co
 // warp call it together, the same row and group in a quad; columns past the matrix draw bits that nobody reads.
 FD_DEVICE u32 keep_octet(const Mask& mask, u64 row, u64 j) {
   if (mask.threshold == 0) return 0xff;
-  const u32 drawn_row = row_coordinate(mask, row);
-  if (mask.col0 % kGroup != 0)
-    return keep_octet_across(mask.seed, mask.stream, mask.step, drawn_row, mask.col0 + j, mask.threshold);
-  const u32 block = static_cast<u32>((mask.col0 + j) / kGroup);
-  const PhiloxWords<u32> drawn = fragment_words(mask, drawn_row, block, thread_index() % kQuad);
-  u32 words[4] = {drawn.w0, drawn.w1, drawn.w2, drawn.w3};
-  transpose_quad(words);
-  u32 bits = 0;
-  FD_UNROLL
-  for (u32 q = 0; q < 4; ++q) FD_UNROLL
-  for (u32 h = 0; h < 2; ++h) bits |= static_cast<u32>(keep_half(words[q], h, mask.threshold)) << (2 * q + h);
-  return bits;
+  const u64 col = mask.col0 + j / kGroup * kGroup;
+  const u32 coordinate = row_coordinate(mask, row);
+  const u32 block = static_cast<u32>(col / kGroup), shift = static_cast<u32>(col % kGroup);
+  u32 word = quad_word(mask, coordinate, block);
+  if (shift != 0)  // our group lies across two of the mask's
+    word = word >> shift | quad_word(mask, coordinate, block + 1) << (kGroup - shift);
+  return word >> (j % kGroup) & 0xff;
 }
 
 }  // namespace fusedrop::cuda

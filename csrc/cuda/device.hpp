@@ -8,7 +8,8 @@
 //   copy_async, commit_copies, wait_copies<n>   global to shared, in groups; until at most n groups are under way
 //   load_matrices, load_transposed              ldmatrix.x4: four 8x8 matrices of 16-bit elements, a row's address a lane
 //   multiply_add, multiply_add_tf32             mma.sync: 16x8x16 of bfloat16 or float16, 16x8x8 of TF32; sums in float32
-//   load16, store16, narrow_pair, widen_pair    16 bytes at an aligned address; two 16-bit elements in a word
+//   load16, store16, store8                     16 or 8 bytes at an aligned address
+//   narrow_pair, widen_pair                     two 16-bit elements in a word
 #pragma once
 
 #include "core/float16.hpp"
@@ -109,6 +110,7 @@ FD_DEVICE Words load16(const void* from) {
 FD_DEVICE void store16(void* to, const Words& v) {
   *static_cast<uint4*>(to) = make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]);
 }
+FD_DEVICE void store8(void* to, u32 low, u32 high) { *static_cast<uint2*>(to) = make_uint2(low, high); }
 
 FD_DEVICE u32 narrow_pair(float low, float high, bfloat16) {
   u32 pair;

@@ -144,6 +144,11 @@ inline void store16(void* to, const Words& words) {
   emulation::require_aligned(to, 16);
   std::memcpy(to, &words, 16);
 }
+inline void store8(void* to, u32 low, u32 high) {
+  const u32 words[2] = {low, high};
+  emulation::require_aligned(to, 8);
+  std::memcpy(to, words, 8);
+}
 
 template <class S>
 u32 narrow_pair(float low, float high, S) {

@@ -1,0 +1,58 @@
+// runtime: the device that calls run on, and what this machine has.
+#include "cuda/kernels.hpp"
+#include "cuda/launch.hpp"
+
+namespace fusedrop::cuda {
+
+#if defined(__CUDACC__)
+namespace {
+
+constexpr int kOldestMajor = 8;  // cp.async, and mma.sync for bfloat16
+
+std::string described(int device, int count) {
+  cudaDeviceProp properties{};
+  const cudaError_t error = cudaGetDeviceProperties(&properties, device);
+  if (error != cudaSuccess) return std::string("no GPU that answers: ") + cudaGetErrorString(error);
+  std::string text = std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
+                     std::to_string(properties.minor);
+  if (count > 1) text += " (device " + std::to_string(device) + " of " + std::to_string(count) + ")";
+  if (properties.major < kOldestMajor) text += ": too old, compiled for 8.0 and later";
+  return text;
+}
+
+}  // namespace
+
+DeviceGuard::DeviceGuard(int device) {
+  int current = 0;
+  check(cudaGetDevice(&current), "the current CUDA device");
+  if (current == device) return;
+  check(cudaSetDevice(device), "the CUDA device of the arrays");
+  before_ = current;
+}
+
+DeviceGuard::~DeviceGuard() {
+  if (before_ >= 0) cudaSetDevice(before_);
+}
+
+bool emulated() { return false; }
+
+std::string state() {
+  int count = 0, device = 0;
+  cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) error = cudaGetDevice(&device);
+  if (error == cudaSuccess && count > 0) return described(device, count);
+  cudaGetLastError();  // no later launch shall find this error
+  return std::string("no GPU found: ") + cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error);
+}
+
+#else
+
+DeviceGuard::DeviceGuard(int) {}
+DeviceGuard::~DeviceGuard() = default;
+
+bool emulated() { return true; }
+std::string state() { return "emulated on the CPU, for tests"; }
+
+#endif
+
+}  // namespace fusedrop::cuda

@@ -32,7 +32,6 @@ struct alignas(16) Words {
 // So many threads a block, and so many blocks that must fit beside each other on a multiprocessor.
 #define FD_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define FD_PARAMETER __grid_constant__  // a kernel's parameter that is read where it lies
-#define FD_OUTLINE static __device__ __noinline__  // for a rare way through a kernel
 #define FD_UNROLL _Pragma("unroll")
 #define FD_ROLL _Pragma("unroll 1")
 

@@ -34,17 +34,6 @@ FD_DEVICE u32 quad_word(const Mask& mask, u32 row, u32 block) {
   return bits | shuffle_xor(bits, 2);
 }
 
-// Eight columns from any global column on, in eight calls of the generator: for an origin inside a group, where groups of
-// the mask lie across ours. A function of its own, for kernels draw many octets in unrolled loops.
-FD_OUTLINE u32 keep_octet_across(u64 seed, u32 stream, u32 step, u32 row, u64 col, u32 threshold) {
-  Mask mask;
-  mask.seed = seed, mask.stream = stream, mask.step = step, mask.row0 = row, mask.threshold = threshold;
-  u32 bits = 0;
-  FD_ROLL
-  for (u32 e = 0; e < kOctet; ++e) bits |= static_cast<u32>(keep_element(mask, 0, col + e)) << e;
-  return bits;
-}
-
 // Bit e: whether local column j + e of a local row is kept, for j = 32 * any + 8 * (thread_index() % 4). All lanes of a
 // warp call it together, the same row and group in a quad; columns past the matrix draw bits that nobody reads.
 FD_DEVICE u32 keep_octet(const Mask& mask, u64 row, u64 j) {

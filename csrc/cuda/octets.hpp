@@ -8,9 +8,6 @@
 
 namespace fusedrop::cuda {
 
-// How many of the 8 elements from `at` on lie below `end`.
-FD_FN int valid_of_octet(i64 at, i64 end) { return at >= end ? 0 : end - at < 8 ? static_cast<int>(end - at) : 8; }
-
 constexpr u32 kWalkThreads = 256;
 constexpr i64 kWalkBlocks = 4096;  // enough for every GPU's multiprocessors, several times over
 

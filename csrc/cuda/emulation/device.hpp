@@ -12,7 +12,6 @@
 #define FD_DEVICE inline
 #define FD_BOUNDS(threads, blocks)
 #define FD_PARAMETER
-#define FD_OUTLINE [[maybe_unused]] static
 #define FD_UNROLL
 #define FD_ROLL
 

@@ -62,7 +62,9 @@ FD_DEVICE void finish_octet(const Finish& f, i64 i, i64 j, int valid, u32 keep, 
   const auto store = [&](void* to) {
     S* line = static_cast<S*>(to) + row * f.ld;
     if (f.cols == nullptr) return store_octet(line + j, valid, vector, v);
-    for (int e = 0; e < valid; ++e) narrow(v[e], line[column(e)]);
+    FD_UNROLL
+    for (int e = 0; e < kOctet; ++e)
+      if (e < valid) narrow(v[e], line[column(e)]);
   };
   if (f.b != nullptr) FD_UNROLL
   for (int e = 0; e < kOctet; ++e)

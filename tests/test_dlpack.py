@@ -142,10 +142,15 @@ def test_results_of_an_unknown_library_are_numpys():
     assert type(fd.linear(Plain(x), w)) is np.ndarray
 
 
-def test_wrong_devices_and_dtypes_are_refused():
+def test_wrong_devices_and_dtypes_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fusedrop._cuda", None)  # as where it was not built
     x, w, _, _ = operands()
-    with pytest.raises(ValueError, match=r"x must be on the CPU, .*; got DLPack device type 2"):
+    with pytest.raises(ValueError, match=r"x must be on the CPU, this fusedrop has no CUDA module .*; got cuda:0"):
         fd.linear(Foreign(x, device=(2, 0)), w)
+    with pytest.raises(ValueError, match=r"w must be on the CPU, this call runs there only; got cuda:1"):
+        fd.linear(x, Foreign(w, device=(2, 1)))
+    with pytest.raises(ValueError, match=r"x must be on the CPU, .*; got DLPack device type 7"):
+        fd.linear(Foreign(x, device=(7, 0)), w)
     with pytest.raises(TypeError, match="w must be an array of float32, float64 or bfloat16; got int32"):
         fd.linear(x, Foreign(w.astype(np.int32)))
     with pytest.raises(TypeError, match="w must be float32 to match x; got float64"):

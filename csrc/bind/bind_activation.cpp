@@ -4,23 +4,12 @@
 
 #include "bind/activation_name.hpp"
 #include "bind/arrays.hpp"
+#include "bind/cuda_module.hpp"
 #include "bind/dlpack.hpp"
 #include "bind/register.hpp"
-#include "bind/text.hpp"
 #include "cpu/dispatch.hpp"
 
 namespace fusedrop::bind {
-
-Activation activation_from(const py::handle& value) {
-  std::string known;
-#define FUSEDROP_MATCH(id, type, name)                                                                                 \
-  if (PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), name) == 0) return Activation::id; \
-  known += known.empty() ? "'" name "'" : ", '" name "'";
-  FUSEDROP_ACTIVATIONS(FUSEDROP_MATCH)
-#undef FUSEDROP_MATCH
-  throw py::value_error("activation must be one of " + known + "; got " + repr_text(value));
-}
-
 namespace {
 
 py::array run(const py::array& x_in, const py::array* dy_in, Activation activation) {
@@ -37,10 +26,12 @@ py::array run(const py::array& x_in, const py::array* dy_in, Activation activati
 }
 
 py::object activate(const py::handle& x_in, const py::handle& activation) {
+  if (on_cuda(x_in)) return cuda_function("activate", x_in, "x")(x_in, activation);
   return Library(x_in).wrap(run(floating_array(viewed(x_in, "x"), "x"), nullptr, activation_from(activation)));
 }
 
 py::object activate_backward(const py::handle& dy_in, const py::handle& x_in, const py::handle& activation) {
+  if (on_cuda(x_in)) return cuda_function("activate_backward", x_in, "x")(dy_in, x_in, activation);
   const py::array x = floating_array(viewed(x_in, "x"), "x");
   const py::array dy = array_like(viewed(dy_in, "dy"), "dy", x, "x");
   if (shape_text(dy) != shape_text(x))

@@ -1,9 +1,10 @@
 // bind_dropout: dropout and dropout_mask for arrays of any rank, seen as [M,N] with N the last axis.
 #include <string>
-#include <vector>
 
 #include "bind/arrays.hpp"
+#include "bind/cuda_module.hpp"
 #include "bind/dlpack.hpp"
+#include "bind/dropout_call.hpp"
 #include "bind/register.hpp"
 #include "bind/rng.hpp"
 #include "bind/text.hpp"
@@ -12,42 +13,34 @@
 namespace fusedrop::bind {
 namespace {
 
-struct Flat {  // any array as rows of its last axis
-  i64 M = 1, N = 1, row_stride = 0, col_stride = 1;
-};
+Shape dims_of(const py::array& a) { return Shape(a.shape(), a.shape() + a.ndim()); }
 
-// Leading axes that step through memory like one axis need no copy; returns false where they do not.
 bool flatten(const py::array& x, Flat& flat) {
-  const int rank = static_cast<int>(x.ndim());
-  flat = Flat{};
-  if (rank == 0) return true;
-  flat.N = x.shape(rank - 1);
-  flat.col_stride = stride(x, rank - 1);
-  i64 expected = 0;
-  for (int d = rank - 2; d >= 0; --d) {
-    if (x.shape(d) != 1) {
-      if (flat.M == 1)
-        flat.row_stride = stride(x, d);
-      else if (stride(x, d) != expected)
-        return false;
-      expected = stride(x, d) * x.shape(d);
-    }
-    flat.M *= x.shape(d);
-  }
-  return true;
+  std::vector<i64> strides;
+  for (int d = 0; d < x.ndim(); ++d) strides.push_back(stride(x, d));
+  return flatten(dims_of(x), strides, flat);
 }
 
-bool is_inverted(const py::handle& scaling) {
-  if (py::isinstance<py::str>(scaling)) {
-    const std::string name = scaling.cast<std::string>();
-    if (name == "inverted") return true;
-    if (name == "classic") return false;
-  }
-  throw py::value_error("scaling must be 'inverted' or 'classic'; got " + repr_text(scaling));
+// The caller's array for a mask, or a new one.
+py::array mask_array(const py::handle& given, const Shape& shape) {
+  if (given.is_none()) return py::array(py::dtype::of<bool>(), shape);
+  const py::object viewed_out = viewed(given, "out", true);
+  if (!py::isinstance<py::array_t<bool>>(viewed_out))
+    throw py::type_error("out must be an array of bool or None; got " +
+                         (py::isinstance<py::array>(viewed_out)
+                              ? dtype_text(py::reinterpret_borrow<py::array>(viewed_out))
+                              : type_text(viewed_out)));
+  py::array out = py::reinterpret_borrow<py::array>(viewed_out);
+  if (dims_of(out) != shape)
+    throw py::value_error("out must be " + shape_text(shape) + " to match shape; got " + shape_text(out));
+  if ((out.flags() & py::array::c_style) == 0) throw py::value_error("out must be C-contiguous; got other strides");
+  if (!out.writeable()) throw py::value_error("out must be writeable; got a read-only array");
+  return out;
 }
 
 py::object dropout(const py::handle& x_given, const py::handle& p_in, const py::handle& rng,
                    const py::handle& granularity, const py::handle& scaling) {
+  if (on_cuda(x_given)) return cuda_function("dropout", x_given, "x")(x_given, p_in, rng, granularity, scaling);
   py::array x = floating_array(viewed(x_given, "x"), "x");
   const double p = probability(p_in, "p");
   DropoutArgs args{};
@@ -62,7 +55,7 @@ py::object dropout(const py::handle& x_given, const py::handle& p_in, const py::
   args.x = {x.data(), flat.row_stride, flat.col_stride};
   args.mask = make_mask(rng, p, "p", is_unit(granularity), args.M, args.N);
   args.scale = is_inverted(scaling) ? keep_scale(args.mask.threshold) : 1.0;
-  py::array y(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()));
+  py::array y(x.dtype(), dims_of(x));
   args.y = y.mutable_data();
   {
     py::gil_scoped_release release;
@@ -71,34 +64,13 @@ py::object dropout(const py::handle& x_given, const py::handle& p_in, const py::
   return Library(x_given).wrap(y);
 }
 
-std::vector<py::ssize_t> shape_of(const py::handle& value) {
-  const auto refuse = [&] {
-    return py::type_error("shape must be an integer or a tuple of integers >= 0; got " + repr_text(value));
-  };
-  const auto is_whole = [](const py::handle& v) {  // an array has __index__ too
-    return PyIndex_Check(v.ptr()) && !PyBool_Check(v.ptr()) && !py::isinstance<py::array>(v);
-  };
-  const py::object tuple =
-      is_whole(value) ? py::object(py::make_tuple(value)) : py::reinterpret_borrow<py::object>(value);
-  if (!py::isinstance<py::tuple>(tuple) && !py::isinstance<py::list>(tuple)) throw refuse();
-  std::vector<py::ssize_t> shape;
-  for (const py::handle& dim : py::reinterpret_borrow<py::sequence>(tuple)) {
-    if (!is_whole(dim)) throw refuse();
-    shape.push_back(PyNumber_AsSsize_t(dim.ptr(), PyExc_ValueError));
-    const bool overflow = PyErr_Occurred() != nullptr;
-    if (overflow) PyErr_Clear();
-    if (overflow || shape.back() < 0)
-      throw py::value_error("shape must be non-negative 64-bit integers; got " + repr_text(value));
-  }
-  return shape;
-}
-
-py::array dropout_mask(const py::handle& shape_in, const py::handle& p_in, const py::handle& rng,
-                       const py::handle& granularity) {
-  const std::vector<py::ssize_t> shape = shape_of(shape_in);
+py::object dropout_mask(const py::handle& shape_in, const py::handle& p_in, const py::handle& rng,
+                        const py::handle& granularity, const py::handle& out) {
+  if (on_cuda(out)) return cuda_function("dropout_mask", out, "out")(shape_in, p_in, rng, granularity, out);
+  const Shape shape = shape_of(shape_in);
   const double p = probability(p_in, "p");
   const bool unit = is_unit(granularity);
-  py::array keep(py::dtype::of<bool>(), shape);
+  py::array keep = mask_array(out, shape);
   DropoutMaskArgs args{};
   Flat flat;
   flatten(keep, flat);
@@ -110,14 +82,15 @@ py::array dropout_mask(const py::handle& shape_in, const py::handle& p_in, const
     py::gil_scoped_release release;
     cpu::backend().dropout_mask(args);
   }
-  return keep;
+  return out.is_none() ? py::object(std::move(keep)) : py::reinterpret_borrow<py::object>(out);
 }
 
 }  // namespace
 
 void register_dropout(py::module_& m) {
   m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::arg("rng"), py::arg("granularity"), py::arg("scaling"));
-  m.def("dropout_mask", &dropout_mask, py::arg("shape"), py::arg("p"), py::arg("rng"), py::arg("granularity"));
+  m.def("dropout_mask", &dropout_mask, py::arg("shape"), py::arg("p"), py::arg("rng"), py::arg("granularity"),
+        py::arg("out") = py::none());
 }
 
 }  // namespace fusedrop::bind

@@ -3,6 +3,7 @@
 
 #include "bind/activation_name.hpp"
 #include "bind/arrays.hpp"
+#include "bind/cuda_module.hpp"
 #include "bind/destinations.hpp"
 #include "bind/dlpack.hpp"
 #include "bind/kept_columns.hpp"
@@ -82,6 +83,10 @@ py::object linear_forward(const py::handle& x_given, const py::handle& w_given, 
                           const py::handle& before, const py::handle& input_p_in, const py::handle& residual_given,
                           const py::handle& granularity, const py::handle& kept_inputs, const py::handle& out_given,
                           bool save) {
+  if (on_cuda(x_given))
+    return cuda_function("linear_forward", x_given, "x")(x_given, w_given, b_given, activation, p_in, rng, before,
+                                                         input_p_in, residual_given, granularity, kept_inputs,
+                                                         out_given, save);
   const py::object x_in = viewed(x_given, "x"), w_in = viewed(w_given, "w"), b_in = viewed(b_given, "b");
   const py::object residual_in = viewed(residual_given, "residual"), out = viewed(out_given, "out");
   const py::array x = floating_array(x_in, "x");
@@ -130,10 +135,13 @@ py::object linear_forward(const py::handle& x_given, const py::handle& w_given, 
 }
 
 // What linear_forward would have left, of parts that the caller kept: an operator of another library's autograd.
-Saved restore_saved(const py::handle& x_given, const py::handle& w_given, const py::handle& kept_given, bool has_bias,
-                    const py::handle& activation_in, const py::handle& p_in, const py::handle& rng,
-                    const py::handle& before, const py::handle& input_p_in, bool has_residual,
-                    const py::handle& granularity) {
+py::object restore_saved(const py::handle& x_given, const py::handle& w_given, const py::handle& kept_given,
+                         bool has_bias, const py::handle& activation_in, const py::handle& p_in, const py::handle& rng,
+                         const py::handle& before, const py::handle& input_p_in, bool has_residual,
+                         const py::handle& granularity) {
+  if (on_cuda(x_given))
+    return cuda_function("restore_saved", x_given, "x")(x_given, w_given, kept_given, has_bias, activation_in, p_in,
+                                                        rng, before, input_p_in, has_residual, granularity);
   const py::array x = floating_array(viewed(x_given, "x"), "x");
   require_rank(x, "x", 2, "[M, K]");
   const py::array w = weight_matching(viewed(w_given, "w"), x);
@@ -147,11 +155,13 @@ Saved restore_saved(const py::handle& x_given, const py::handle& w_given, const 
     const py::object kept = viewed(kept_given, saved_name(saved));
     saved.kept = output_array(kept, saved_name(saved), "[M, N]", {M, N}, x);
   }
-  return saved;
+  return py::cast(std::move(saved));
 }
 
-py::tuple linear_backward(const py::handle& dy_given, const py::handle& saved_in, const py::handle& dx_given,
-                          const py::handle& dw_given, const py::handle& db_given) {
+py::object linear_backward(const py::handle& dy_given, const py::handle& saved_in, const py::handle& dx_given,
+                           const py::handle& dw_given, const py::handle& db_given) {
+  if (!py::isinstance<Saved>(saved_in) && is_cuda_saved(saved_in))
+    return cuda_function("linear_backward", dy_given, "dy")(dy_given, saved_in, dx_given, dw_given, db_given);
   const py::object dy_in = viewed(dy_given, "dy"), want_dx = viewed(dx_given, "dx"), want_dw = viewed(dw_given, "dw");
   const py::object want_db = viewed(db_given, "db");
   if (!py::isinstance<Saved>(saved_in))

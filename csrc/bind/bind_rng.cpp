@@ -149,8 +149,12 @@ const Philox* philox_from(const py::handle& rng, double p, const char* p_name) {
     throw py::value_error("rng is required where " + std::string(p_name) +
                           " > 0: pass rng=fusedrop.Philox(seed, ...); got None");
   if (rng.is_none()) return nullptr;
-  if (!py::isinstance<Philox>(rng))
-    throw py::type_error("rng must be a fusedrop.Philox or None; got " + type_text(rng));
+  if (!py::isinstance<Philox>(rng)) {
+    const std::string got = type_text(rng);
+    const bool drawn = got == "DevicePhilox";
+    throw py::type_error("rng must be a fusedrop.Philox or None; got " + got +
+                         (drawn ? ", a name in a GPU's memory: the CPU cannot read it" : ""));
+  }
   return &rng.cast<const Philox&>();
 }
 

@@ -1,4 +1,4 @@
-// bind_runtime: instruction sets, threads, CUDA state.
+// bind_runtime: instruction sets and threads.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -73,7 +73,6 @@ void register_runtime(py::module_& m) {
       "The most threads that a call uses from now on, up to 4096; 0: OpenMP's default, the cores or OMP_NUM_THREADS.\n"
       "Results do not depend on it.");
   m.def("fma_peak", &fma_peak, py::arg("dtype"), py::arg("seconds"));
-  m.def("cuda_state", [] { return "not built with CUDA"; });
 }
 
 }  // namespace fusedrop::bind

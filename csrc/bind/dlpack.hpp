@@ -13,8 +13,8 @@ struct ExchangeApi;
 }
 
 // A NumPy view of what speaks DLPack; NumPy's own arrays, and what is no array at all, as they are: the checks of
-// arrays.hpp come next. Refuses other devices than the CPU, and dtypes that no kernel knows.
-py::object viewed(const py::handle& value, const char* name);
+// arrays.hpp come next. Refuses other devices than the CPU, and dtypes that no kernel knows; `booleans` lets bool through.
+py::object viewed(const py::handle& value, const char* name, bool booleans = false);
 
 // Hands results back in the library that the caller's first operand came from.
 class Library {

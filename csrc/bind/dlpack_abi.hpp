@@ -5,8 +5,8 @@
 
 namespace fusedrop::bind::dlpack {
 
-enum DeviceType : std::int32_t { kCpu = 1 };
-enum TypeCode : std::uint8_t { kFloat = 2, kBfloat = 4 };
+enum DeviceType : std::int32_t { kCpu = 1, kCuda = 2 };
+enum TypeCode : std::uint8_t { kInt = 0, kUint = 1, kFloat = 2, kBfloat = 4, kComplex = 5, kBool = 6 };
 constexpr std::uint64_t kReadOnly = 1;
 
 struct Device {
@@ -58,11 +58,13 @@ struct ExchangeApi {
   static constexpr const char* name = "dlpack_exchange_api";
   Version version;
   const ExchangeApi* older;
-  void* allocate;
+  // Of the prototype, type, shape and device are read. Failing, it calls set_error with an exception's name and its text.
+  int (*allocate)(Tensor* prototype, ManagedVersioned** managed, void* context,
+                  void (*set_error)(void* context, const char* kind, const char* message));
   void* managed_of;
   int (*object_of)(ManagedVersioned* managed, void** object);  // takes over `managed`
   int (*view_of)(void* object, Tensor* view);  // borrowed: valid as long as the object; may be null
-  void* current_stream;
+  int (*current_stream)(std::int32_t device_type, std::int32_t device, void** stream);  // null for the CPU
 };
 
 }  // namespace fusedrop::bind::dlpack

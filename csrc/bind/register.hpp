@@ -14,6 +14,6 @@ void register_dlpack(pybind11::module_& m);      // Export
 void register_lstm(pybind11::module_& m);  // lstm_forward, lstm_backward, LSTMSaved
 void register_training(pybind11::module_& m);  // softmax_cross_entropy, sgd_step, adam_step
 void register_pool(pybind11::module_& m);  // pool_forward, pool_backward, PoolSaved
-void register_runtime(pybind11::module_& m);  // instruction sets, threads, CUDA state
+void register_runtime(pybind11::module_& m);  // instruction sets, threads
 
 }  // namespace fusedrop::bind

@@ -5,6 +5,8 @@ from typing import Any, Literal, SupportsIndex, final
 
 from numpy.typing import NDArray
 
+from fusedrop.cuda import DevicePhilox
+
 __version__: str
 activations: tuple[str, ...]
 
@@ -59,7 +61,7 @@ def linear_forward(
     b: NDArray[Any] | None,
     activation: str,
     p: float,
-    rng: Philox | None,
+    rng: Philox | DevicePhilox | None,
     dropout_before_activation: bool,
     input_p: float,
     residual: NDArray[Any] | None,
@@ -105,7 +107,7 @@ def restore_saved(
     has_bias: bool,
     activation: str,
     p: float,
-    rng: Philox | None,
+    rng: Philox | DevicePhilox | None,
     dropout_before_activation: bool,
     input_p: float,
     has_residual: bool,
@@ -146,8 +148,10 @@ def lstm_backward(
     dw_hh: bool | NDArray[Any],
     db: bool | NDArray[Any],
 ) -> tuple[NDArray[Any] | None, ...]: ...
-def dropout(x: NDArray[Any], p: float, rng: Philox | None, granularity: str, scaling: str) -> NDArray[Any]: ...
-def dropout_mask(shape: int | Sequence[int], p: float, rng: Philox | None, granularity: str) -> NDArray[Any]: ...
+def dropout(x: NDArray[Any], p: float, rng: Philox | DevicePhilox | None, granularity: str, scaling: str) -> NDArray[Any]: ...
+def dropout_mask(
+    shape: int | Sequence[int], p: float, rng: Philox | DevicePhilox | None, granularity: str, out: NDArray[Any] | None = None
+) -> NDArray[Any]: ...
 def activate(x: NDArray[Any], activation: str) -> NDArray[Any]: ...
 def activate_backward(dy: NDArray[Any], x: NDArray[Any], activation: str) -> NDArray[Any]: ...
 def softmax_cross_entropy(
@@ -189,4 +193,3 @@ def use_isa(name: str) -> None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(threads: int) -> None: ...
 def fma_peak(dtype: str, seconds: float) -> float: ...
-def cuda_state() -> str: ...

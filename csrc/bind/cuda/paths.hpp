@@ -1,0 +1,14 @@
+// paths: kernels that must be proved on hardware before they run without being asked to (fusedrop/cuda_paths.py).
+#pragma once
+
+#include "core/args.hpp"
+
+namespace fusedrop::bind::cuda {
+
+enum class Path { dropout, activation, linear_float32, linear_tf32, linear_bfloat16, linear_float16 };
+
+void require_proved(Path path);  // RuntimeError that says how to prove it, or to run it all the same
+
+Path linear_path(Dtype dtype, bool tf32);
+
+}  // namespace fusedrop::bind::cuda

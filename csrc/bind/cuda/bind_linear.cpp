@@ -182,8 +182,8 @@ Saved restore_saved(const py::handle& x_given, const py::handle& w_given, const 
   const Library library(x_given, "x");
   const Stream stream = library.stream();
   const Operand x = input_of(library, x_given, stream), w = weight_of(library, w_given, x, stream);
-  Saved saved = saved_of(library, x, w, has_bias, has_residual, {activation, p, rng, before, input_p, granularity},
-                         stream);
+  Saved saved =
+      saved_of(library, x, w, has_bias, has_residual, {activation, p, rng, before, input_p, granularity}, stream);
   if (saved.saved != fusedrop::Saved::nothing) {
     saved.kept = library.view(kept, saved_name(saved), stream);
     require_output(saved.kept, saved_name(saved), "[M, N]", {saved.M(), saved.N()}, x.type);
@@ -263,8 +263,8 @@ py::tuple linear_backward(const py::handle& dy_given, const py::handle& saved_in
     py::gil_scoped_release release;
     fusedrop::cuda::linear_backward(args, call);
   }
-  s.library.launched(stream, {&dy, &s.x, &s.w, &s.known, &s.drawn, &s.kept, &gradients[0].to, &gradients[1].to,
-                              &gradients[2].to});
+  s.library.launched(
+      stream, {&dy, &s.x, &s.w, &s.known, &s.drawn, &s.kept, &gradients[0].to, &gradients[1].to, &gradients[2].to});
   return py::make_tuple(gradient(s, want_dx, gradients[0].to), gradient(s, want_dw, gradients[1].to),
                         gradient(s, want_db, gradients[2].to));
 }

@@ -15,8 +15,7 @@ PyObject* device_philox_type() {
 Operand drawn_of(const py::handle& rng, const Library& library, fusedrop::cuda::Stream stream) {
   Operand drawn = library.view(rng.attr("drawn"), "rng.drawn", stream);
   constexpr dlpack::DataType wanted{dlpack::kInt, 64, 1};
-  if (!same_type(drawn.type, wanted))
-    throw py::type_error("rng.drawn must be int64; got " + type_name(drawn.type));
+  if (!same_type(drawn.type, wanted)) throw py::type_error("rng.drawn must be int64; got " + type_name(drawn.type));
   if (drawn.rank() != 1 || (drawn.shape[0] != 2 && drawn.shape[0] != 3))
     throw py::value_error("rng.drawn must be [2] = (seed, step) or [3] = (seed, step, stream); got " +
                           shape_text(drawn));

@@ -91,8 +91,9 @@ std::string shape_text(const Shape& dims) {
 }
 
 void require_floating(const Operand& a, const char* name) {
-  const bool known = a.type.lanes == 1 && ((a.type.code == dlpack::kFloat && (a.type.bits == 32 || a.type.bits == 16)) ||
-                                           (a.type.code == dlpack::kBfloat && a.type.bits == 16));
+  const bool known =
+      a.type.lanes == 1 && ((a.type.code == dlpack::kFloat && (a.type.bits == 32 || a.type.bits == 16)) ||
+                            (a.type.code == dlpack::kBfloat && a.type.bits == 16));
   if (!known)
     throw py::type_error(std::string(name) + " must be float32, float16 or bfloat16 on the GPU; got " +
                          type_name(a.type));

@@ -26,7 +26,7 @@ struct Operand {
   std::vector<i64> strides;  // in elements
   bool read_only = false;
   py::object array;  // what the caller passed, or gets
-  py::object loan;   // what else keeps the memory alive
+  py::object loan;  // what else keeps the memory alive
 
   py::ssize_t rank() const { return static_cast<py::ssize_t>(shape.size()); }
   i64 size() const;

@@ -70,7 +70,7 @@ class OwnArray {
       m.version = {1, 0};
       m.flags = 0;
     }
-    m.tensor = {block_->data,  device_, static_cast<std::int32_t>(shape_.size()), type_, holder->shape.data(),
+    m.tensor = {block_->data,           device_, static_cast<std::int32_t>(shape_.size()), type_, holder->shape.data(),
                 holder->strides.data(), 0};
     m.context = holder.get();
     m.deleter = [](Managed* managed) { delete static_cast<Holder<Managed>*>(managed->context); };

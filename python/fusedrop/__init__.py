@@ -11,6 +11,7 @@ Layers          Linear, Conv2d, LSTM, Dropout, ReLU, GELU, SiLU, Tanh, Sigmoid, 
                 Sequential
 Training        softmax_cross_entropy, SGD, Adam, penalty, save, load
 Conveniences    Trainer, EarlyStopping, History, split_validation, LinearSchedule, StepSchedule, AdaptiveSchedule
+On a GPU        DevicePhilox, tf32, use_tf32
 Specification   fusedrop.reference, in float64 NumPy
 """
 
@@ -36,6 +37,7 @@ from fusedrop.batches import split_validation
 from fusedrop.callbacks import EarlyStopping, TrainingState
 from fusedrop.convolution import Conv2d
 from fusedrop.convolution_functions import conv2d, conv2d_backward, conv2d_forward
+from fusedrop.cuda import DevicePhilox, tf32, use_tf32
 from fusedrop.functions import (
     activate,
     activate_backward,
@@ -74,6 +76,7 @@ __all__ = [
     "AvgPool2d",
     "Conv2d",
     "Conv2dSaved",
+    "DevicePhilox",
     "Dropout",
     "EarlyStopping",
     "Flatten",
@@ -124,7 +127,9 @@ __all__ = [
     "set_num_threads",
     "softmax_cross_entropy",
     "split_validation",
+    "tf32",
     "use_isa",
+    "use_tf32",
 ]
 
 if _os.environ.get("FUSEDROP_ISA"):

@@ -10,11 +10,19 @@ import math
 import numpy as np
 
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
+CUDA = 2  # DLPack's number for a CUDA device
 LARGEST = 2**31 - 1  # of a kernel's size, stride or padding
 
 
+def on_device(value):
+    """An array on a CUDA device, of any library; what it holds is the kernels' to check."""
+    return not isinstance(value, np.ndarray) and hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == CUDA
+
+
 def floating_array(value, name):
-    """A NumPy array of float32, float64 or bfloat16 in native byte order."""
+    """A NumPy array of float32, float64 or bfloat16 in native byte order, or an array on a GPU."""
+    if on_device(value):
+        return value
     if not isinstance(value, np.ndarray) or not is_floating(value.dtype):
         got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise TypeError(f"{name} must be a NumPy array of float32, float64 or bfloat16; got {got}")

@@ -4,6 +4,10 @@ Letters: M rows (batch), K inputs, N outputs; x [M, K], w [N, K], b [N], z = x w
 p is the probability of dropping. Arrays are NumPy arrays, or CPU arrays of any library that speaks DLPack (PyTorch,
 JAX), of float32, float64 or bfloat16 (NumPy's is ml_dtypes'; sums are float32), all of one dtype, with any strides.
 Results are C-contiguous, and in the library of x.
+
+Arrays on a GPU take float32, float16 or bfloat16, all of them on one device; calls run on the current stream of x's
+library and wait for nothing. rng may be a `fusedrop.DevicePhilox` there. What the GPU would have to copy first
+(activate of another order than C's, dropout of axes that cannot be seen as rows) is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +19,10 @@ from fusedrop import _core
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fusedrop.cuda import DevicePhilox
+
     Array = NDArray[Any]
+    Name = _core.Philox | DevicePhilox
     Gradients = tuple[Array | None, Array | None, Array | None]
 
 
@@ -26,7 +33,7 @@ def linear_forward(
     *,
     activation: str = "identity",
     p: float = 0.0,
-    rng: _core.Philox | None = None,
+    rng: Name | None = None,
     dropout_before_activation: bool = False,
     input_p: float = 0.0,
     residual: Array | None = None,
@@ -77,7 +84,7 @@ def linear(
     *,
     activation: str = "identity",
     p: float = 0.0,
-    rng: _core.Philox | None = None,
+    rng: Name | None = None,
     dropout_before_activation: bool = False,
     input_p: float = 0.0,
     residual: Array | None = None,
@@ -123,7 +130,7 @@ def dropout(
     x: Array,
     *,
     p: float,
-    rng: _core.Philox | None = None,
+    rng: Name | None = None,
     granularity: str = "element",
     scaling: str = "inverted",
 ) -> Array:
@@ -149,19 +156,22 @@ def dropout_mask(
     shape: int | tuple[int, ...],
     *,
     p: float,
-    rng: _core.Philox | None = None,
+    rng: Name | None = None,
     granularity: str = "element",
+    out: Array | None = None,
 ) -> Array:
     """The mask itself, True where an element is kept: what the kernels draw, to inspect and to test.
 
     Args:
         shape: of the array; the mask's column is its last axis, its row counts all others in C order.
         p, rng, granularity: as in `dropout`.
+        out: receives the mask; a C-contiguous bool array of this shape. Its library and device decide where the mask is
+            drawn; without it, on the CPU.
 
     Returns:
-        A bool array; element (row, col) depends on (seed, stream, step, row0 + row, col0 + col) and p alone.
+        `out`, or a NumPy array of bool; element (row, col) depends on (seed, stream, step, row0 + row, col0 + col) and p alone.
     """
-    return _core.dropout_mask(shape, p, rng, granularity)
+    return _core.dropout_mask(shape, p, rng, granularity, out)
 
 
 def activate(x: Array, activation: str) -> Array:

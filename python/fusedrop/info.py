@@ -1,7 +1,7 @@
 """What this installation is and whether it computes what the specification says.
 
 The self-test runs a layer with dropout, forward and backward, on every instruction set this CPU
-has, and compares with ``fusedrop.reference``: masks bit for bit, values within the rounding bound
+has, and on the GPU where its paths are on, and compares with ``fusedrop.reference``: masks bit for bit, values within the rounding bound
 C * K * eps * sum |x| |w| of a sum of K products.
 """
 
@@ -14,7 +14,7 @@ import platform
 import numpy as np
 
 import fusedrop as fd
-from fusedrop import _core, reference
+from fusedrop import cuda, cuda_paths, reference
 
 M, K, N = 37, 61, 45  # no multiples of any vector or tile: every tail is taken
 P = 0.3
@@ -35,6 +35,8 @@ def info() -> int:
     describe()
     print("self-test      against fusedrop.reference, errors as a share of the bound")
     failures = [line for isa in fd.available_isas() if (line := report(isa))]
+    if arrays := gpu_arrays():
+        failures += [line for line in [report_gpu(*arrays)] if line]
     print(f"FAILED: {'; '.join(failures)}" if failures else "SUCCESS")
     return 1 if failures else 0
 
@@ -47,7 +49,10 @@ def describe() -> None:
     print(f"threads        {fd.get_num_threads()}")
     print(f"NumPy          {np.__version__}")
     print(f"Python         {platform.python_version()}, {platform.machine()}")
-    print(f"CUDA           {_core.cuda_state()}")
+    print(f"CUDA           {cuda.state()}")
+    if cuda.module() is not None:
+        for path in cuda_paths.PATHS:
+            print(f"  {path:16} {cuda_paths.describe(path)}")
 
 
 def report(isa: str) -> str | None:
@@ -63,6 +68,40 @@ def report(isa: str) -> str | None:
     finally:
         fd.use_isa(chosen)
     print(f"  {isa:12} masks equal; " + ", ".join(f"{k} {v:.2f}" for k, v in shares.items()))
+    return None
+
+
+def report_gpu(to_gpu, to_numpy) -> str | None:
+    """As `report`, of float32 on the GPU, in arrays of PyTorch or CuPy."""
+    try:
+        check_mask(to_gpu, to_numpy)
+        shares = check_layer(np.dtype(np.float32), to_gpu, to_numpy)
+        for name, share in shares.items():
+            if not share <= 1:
+                raise SelfTestError(f"{name} in float32: wanted an error within its bound, got {share:.3g} of it")
+    except Exception as error:
+        wrong = f"cuda: {str(error) or type(error).__name__}"
+        print(f"  {'cuda':12} {wrong}")
+        return wrong
+    print(f"  {'cuda':12} masks equal; " + ", ".join(f"{k} {v:.2f}" for k, v in shares.items()))
+    return None
+
+
+def gpu_arrays():
+    """(NumPy to GPU, GPU to NumPy), or None where no GPU, library or path can be used."""
+    found = cuda.module()
+    if found is None or found.emulated() or not all(map(cuda_paths.is_on, ("dropout", "linear float32"))):
+        return None
+    with contextlib.suppress(Exception):
+        import torch
+
+        if torch.cuda.is_available():
+            return lambda a: torch.from_numpy(a).cuda(), lambda t: t.cpu().numpy()
+    with contextlib.suppress(Exception):
+        import cupy
+
+        if cupy.cuda.runtime.getDeviceCount():
+            return cupy.asarray, cupy.asnumpy
     return None
 
 
@@ -92,22 +131,24 @@ def dtypes() -> list[np.dtype]:
     return found
 
 
-def check_mask() -> None:
+def check_mask(to_device=None, to_numpy=np.asarray) -> None:
+    """In an array of another device where `to_device` makes one of NumPy's."""
     rng = fd.Philox(seed=2**63 + 5, stream=3, step=7).at(row0=1000, col0=17)
     for p in (0.0, 0.001, 0.5, 1.0):
-        got = fd.dropout_mask((M, N), p=p, rng=rng)
+        out = None if to_device is None else to_device(np.zeros((M, N), bool))
+        got = to_numpy(fd.dropout_mask((M, N), p=p, rng=rng, out=out))
         wrong = int(np.count_nonzero(got != reference.dropout_mask((M, N), p=p, rng=rng)))
         if wrong:
             raise SelfTestError(f"mask at p = {p}: wanted no wrong bit, got {wrong} of {M * N}")
 
 
-def check_layer(dtype: np.dtype) -> dict[str, float]:
+def check_layer(dtype: np.dtype, to_device=np.asarray, to_numpy=np.asarray) -> dict[str, float]:
     """A ReLU layer forward and backward: the largest error of each result over its bound."""
     x, w, b, dy = example(dtype)
     rng = fd.Philox(seed=11, stream=1, step=2)
-    y, saved = fd.linear_forward(x, w, b, activation="relu", p=P, rng=rng)
+    y, saved = fd.linear_forward(*map(to_device, (x, w, b)), activation="relu", p=P, rng=rng)
     want_y, want_saved = reference.linear_forward(x, w, b, activation="relu", p=P, rng=rng)
-    got = (y, *fd.linear_backward(dy, saved))
+    got = [to_numpy(a) for a in (y, *fd.linear_backward(to_device(dy), saved))]
     want = (want_y, *reference.linear_backward(dy, want_saved))
 
     scale = reference.scale(P)

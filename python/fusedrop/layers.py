@@ -8,7 +8,7 @@ gradients in place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,17 @@ class Layer:
     def parameters(self) -> list[Parameter]:
         """The layer's parameters with their gradients, for an optimiser or a loop of your own."""
         return [Parameter(self, key, key) for key in self.params]
+
+    def to(self, convert: Callable[[Any], Any]) -> Layer:
+        """Hold every parameter and gradient as `convert` makes it of the present one; returns the layer.
+
+        net.to(lambda a: torch.from_numpy(a).cuda()) moves a network to a GPU: forward and backward then take and
+        return tensors there. Optimisers of this package stay on the CPU; PyTorch's take `parameters()`.
+        """
+        for leaf in self.leaves():
+            for arrays in (leaf.params, leaf.grads):
+                arrays.update({key: convert(value) for key, value in arrays.items()})
+        return self
 
     def leaves(self) -> Iterator[Layer]:
         """This layer, or the layers it is made of."""
@@ -276,7 +287,7 @@ class Linear(FusedLayer):
             return super().forward_known(x, train, kept_inputs)
         if train and self.input_dropout and self.granularity == "element":
             kept_inputs = None  # the function has no use for both
-        elif kept_inputs is not None and np.count_nonzero(kept_inputs) > WORTH_GATHERING * len(kept_inputs):
+        elif isinstance(kept_inputs, np.ndarray) and np.count_nonzero(kept_inputs) > WORTH_GATHERING * len(kept_inputs):
             kept_inputs = None
         y = self.forward(x, train, kept_inputs=kept_inputs)
         return y, self._saved.kept_outputs

@@ -58,6 +58,8 @@ class Dropout(Layer):
         y = self.forward(x, train)
         if self.overrides(Dropout) or x.ndim != 2:
             return y, None
+        if checks.on_device(x):  # what was 0 is 0 still
+            return y, kept_inputs
         call = self._saved[2]
         if self.granularity == "unit" and call[0] is not None and self._p > 0:
             kept = functions.dropout_mask((1, x.shape[1]), p=self._p, rng=call[0], granularity="unit")[0]
@@ -78,6 +80,8 @@ def _dropped(a, rng, p, granularity, scaling):
     """Training has the name of a mask, test time has none."""
     if rng is not None:
         return functions.dropout(a, p=p, rng=rng, granularity=granularity, scaling=scaling)
+    if scaling == "classic" and checks.on_device(a):
+        return a * (1 - p)
     return a if scaling == "inverted" else np.asarray(np.multiply(a, a.dtype.type(1 - p), order="C"))
 
 

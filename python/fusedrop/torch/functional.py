@@ -34,14 +34,15 @@ def linear(
         w: [N, K], as in torch.nn.functional.linear.
         b: [N] or None.
         rng: a `fusedrop.Philox`, which names the mask; required where p or input_p is above 0. The same name draws the
-            same mask in every call, so a recomputation repeats it; `rng.at(row0, col0)` is a shard's part of it.
+            same mask in every call, so a recomputation repeats it; `rng.at(row0, col0)` is a shard's part of it. On a
+            GPU also a `fusedrop.DevicePhilox`, which a captured CUDA graph reads anew at each replay.
         residual: [..., N], added after the dropout.
         activation, p, dropout_before_activation, input_p, granularity: as in `fusedrop.linear`.
 
     Returns:
         y [..., N], contiguous. Backward needs x, w and y (z for gelu, gelu_tanh, silu and under a residual), no mask.
 
-    dtypes: float32, float64, bfloat16, all of one; under autocast x, w and b are cast like torch's own linear.
+    dtypes: float32, float64, bfloat16 on the CPU, float32, bfloat16, float16 on a GPU, all of one; under autocast x, w and b are cast like torch's own linear.
 
     Raises:
         TypeError, ValueError: naming the argument and both sides.
@@ -126,7 +127,7 @@ NO_NAME = (0, 0, 0, 0, 0, 1, 0, None)
 
 
 def name_of(rng, *rates):
-    """A Philox as the operators take it: seed, stream, step, row0, col0, repeat, period, and nothing drawn."""
+    """A Philox as the operators take it: seed, stream, step, row0, col0, repeat, period, and what a DevicePhilox reads."""
     for argument, rate in rates:
         if type(rate) is not float:  # a float's range is the kernel's to check
             checks.probability(rate, argument)
@@ -135,7 +136,10 @@ def name_of(rng, *rates):
             if rate > 0:
                 raise ValueError(f"rng is required where {argument} > 0: pass rng=fusedrop.Philox(seed, ...); got None")
         return NO_NAME
+    drawn = None
+    if isinstance(rng, fusedrop.DevicePhilox):
+        rng, drawn = rng.origin, rng.drawn
     if not isinstance(rng, fusedrop.Philox):
         raise TypeError(f"rng must be a fusedrop.Philox or None; got {type(rng).__name__}")
     seed = operators.signed(rng.seed)
-    return seed, rng.stream, rng.step, rng.row0, rng.col0, rng.repeat, rng.period or 0, None
+    return seed, rng.stream, rng.step, rng.row0, rng.col0, rng.repeat, rng.period or 0, drawn

@@ -113,6 +113,10 @@ class Calls:
 
 
 def _draw(handle, seed):
+    if handle.is_cuda:  # (seed, step) in the GPU's memory: a graph that captures this counts at each replay
+        drawn = handle.clone()
+        handle[1] += 1
+        return drawn
     key = handle.item()
     calls = _modules.get(key) or _programs.setdefault(key, Calls(number=key))
     number, step = calls.take()

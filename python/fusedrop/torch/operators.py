@@ -1,4 +1,4 @@
-"""The operators torch.ops.fusedrop.*: schemas, CPU kernels, and shapes for fake tensors.
+"""The operators torch.ops.fusedrop.*: schemas, kernels for the CPU and CUDA, and shapes for fake tensors.
 
     linear           y = residual + dropout(act(dropout(x) wᵀ + b))
     linear_saving    y, and z if backward needs it (else an empty tensor)
@@ -16,11 +16,13 @@ from __future__ import annotations
 import torch
 
 from fusedrop import _core
+from fusedrop.cuda import DevicePhilox
 
 LIBRARY = torch.library.Library("fusedrop", "DEF")
 
 # No defaults: the dispatcher drops trailing arguments that equal theirs before it calls Python.
-# drawn: int64 [2], or None. It stands for seed and step in compiled code, which would compile again for other integers.
+# drawn: int64 [2], or None. It stands for seed and step in compiled code, which would compile again for other integers,
+# and on a GPU for those of a fusedrop.DevicePhilox ([3]: the stream too), which kernels read when they run.
 NAME = "SymInt seed, SymInt stream, SymInt step, SymInt row0, SymInt col0, SymInt repeat, SymInt period, Tensor? drawn"
 NAMED = NAME.count(",") + 1
 OPTIONS = f"str activation, float p, {NAME}, bool dropout_before_activation, float input_p, str granularity"
@@ -53,10 +55,22 @@ def unsigned(seed):
     return seed & 0xFFFF_FFFF_FFFF_FFFF
 
 
+def refuse_capture():
+    """A name given by value while a CUDA graph is captured would be that of every replay."""
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "a captured CUDA graph would repeat one mask at each replay: name it in the GPU's memory, with "
+            "fusedrop.torch.linear(..., rng=fusedrop.DevicePhilox(...)) or module.masks.on_gpu()"
+        )
+
+
 def _philox(p, seed, stream, step, row0, col0, repeat, period, drawn):
     if p == 0:
         return None
+    if drawn is not None and drawn.is_cuda:
+        return DevicePhilox(drawn, stream, row0, col0, repeat, period or None)
     if drawn is not None:
+        refuse_capture()
         seed, step = drawn.tolist()
     return _core.Philox(unsigned(seed), stream, step, row0, col0, repeat, period or None)
 
@@ -69,6 +83,7 @@ def _linear_forward(save, x, w, b, residual, activation, p, *rest):
     return _core.linear_forward(x, w, b, activation, p, rng, before, input_p, residual, granularity, None, y, save)
 
 
+# The kernels serve CUDA too: fusedrop._core hands over what lies on a GPU.
 def linear_cpu(*inputs):
     return _linear_forward(False, *inputs)
 
@@ -144,6 +159,7 @@ for _name, _kernel, _fake in (
     ("dropout", dropout_cpu, _dropout_fake),
 ):
     LIBRARY.impl(_name, _kernel, "CPU")
+    LIBRARY.impl(_name, _kernel, "CUDA")
     torch.library.register_fake(f"fusedrop::{_name}", _fake, lib=LIBRARY)
 torch.library.register_fake("fusedrop::draw", _draw_fake, lib=LIBRARY)
 

@@ -68,7 +68,7 @@ FD_KERNEL FD_BOUNDS(kWalkThreads, 3) void gradient_kernel(GradientKernelArgs arg
     float g[kOctet], s[kOctet] = {};
     load_columns(dy + row * call.dy.row_stride, call.dy.col_stride, j, outputs, valid, dy_vectors, g);
     if (kept != nullptr) load_columns(kept + row * N, 1, j, outputs, valid, kept_vectors, s);
-    const u32 keep = keep_columns(mask, row, j, outputs, valid) & ((1u << valid) - 1);
+    const u32 keep = keep_columns(mask, row, j, outputs, valid);
     with_activation(call.activation, [&](auto act) {
       FD_UNROLL
       for (int e = 0; e < kOctet; ++e) {
@@ -77,7 +77,7 @@ FD_KERNEL FD_BOUNDS(kWalkThreads, 3) void gradient_kernel(GradientKernelArgs arg
         sums[e] += g[e];
       }
     });
-    if (dz != nullptr && valid > 0) store_whole(dz + row * args.gradient.ld + j, g);
+    if (dz != nullptr && valid > 0) store_whole(dz + row * args.gradient.ld + j, g);  // past `valid` dy was 0, so is dz
   }
   if (db != nullptr) store_sums(sums, count - first, args.gradient.partial + chunk * N + first);
 }

@@ -10,6 +10,7 @@
 //   multiply_add, multiply_add_tf32             mma.sync: 16x8x16 of bfloat16 or float16, 16x8x8 of TF32; sums in float32
 //   load16, store16, store8                     16 or 8 bytes at an aligned address
 //   narrow_pair, widen_pair                     two 16-bit elements in a word
+//   Word                                        a u32 for the generator
 #pragma once
 
 #include "core/float16.hpp"
@@ -20,6 +21,23 @@ namespace fusedrop::cuda {
 struct alignas(16) Words {
   u32 w[4];
 };
+
+struct Word {  // what philox4x32_10 works on in kernels
+  u32 bits;
+};
+FD_FN Word xor3(Word a, Word b, u32 key) { return {a.bits ^ b.bits ^ key}; }
+// From the plain product of two u32 nvcc makes 64-bit arithmetic, with an addition of 0 after every multiplication.
+FD_FN void multiply_wide(Word a, u32 multiplier, Word& hi, Word& lo) {
+#if defined(__CUDA_ARCH__)
+  asm("{\n\t.reg .u64 product;\n\tmul.wide.u32 product, %2, %3;\n\tmov.b64 {%0, %1}, product;\n\t}"
+      : "=r"(lo.bits), "=r"(hi.bits)
+      : "r"(a.bits), "r"(multiplier));
+#else
+  const u64 product = static_cast<u64>(a.bits) * multiplier;
+  hi.bits = static_cast<u32>(product >> 32);
+  lo.bits = static_cast<u32>(product);
+#endif
+}
 
 }  // namespace fusedrop::cuda
 

@@ -20,15 +20,20 @@ FD_DEVICE Mask named(Mask mask) {
   return mask;
 }
 
-// keep_word of one row and one group, drawn by the four lanes of a quad.
+// keep_word of one row and one group, drawn by the four lanes of a quad; 0 < threshold < kThresholdAll.
 FD_DEVICE u32 quad_word(const Mask& mask, u32 row, u32 block) {
   const u32 q = thread_index() % kQuad;
-  const PhiloxWords<u32> drawn = fragment_words(mask, row, block, q);
-  const u32 words[4] = {drawn.w0, drawn.w1, drawn.w2, drawn.w3};
+  const PhiloxWords<Word> counter{{4 * block + q}, {row}, {mask.step}, {mask.stream}};
+  const PhiloxWords<Word> drawn =
+      philox4x32_10(counter, static_cast<u32>(mask.seed), static_cast<u32>(mask.seed >> 32));
+  const u32 words[4] = {drawn.w0.bits, drawn.w1.bits, drawn.w2.bits, drawn.w3.bits};
+  const u32 threshold = mask.threshold << 16;  // compares the upper half as it is, the lower one shifted up
   u32 bits = 0;
   FD_UNROLL
-  for (u32 i = 0; i < 4; ++i)
-    for (u32 h = 0; h < 2; ++h) bits |= static_cast<u32>(keep_half(words[i], h, mask.threshold)) << (8 * i + h);
+  for (u32 i = 0; i < 4; ++i) {
+    bits |= words[i] << 16 >= threshold ? 1u << (8 * i) : 0u;
+    bits |= words[i] >= threshold ? 2u << (8 * i) : 0u;
+  }
   bits <<= 2 * q;
   bits |= shuffle_xor(bits, 1);
   return bits | shuffle_xor(bits, 2);
@@ -38,6 +43,7 @@ FD_DEVICE u32 quad_word(const Mask& mask, u32 row, u32 block) {
 // warp call it together, the same row and group in a quad; columns past the matrix draw bits that nobody reads.
 FD_DEVICE u32 keep_octet(const Mask& mask, u64 row, u64 j) {
   if (mask.threshold == 0) return 0xff;
+  if (mask.threshold == kThresholdAll) return 0;
   const u64 col = mask.col0 + j / kGroup * kGroup;
   const u32 coordinate = row_coordinate(mask, row);
   const u32 block = static_cast<u32>(col / kGroup), shift = static_cast<u32>(col % kGroup);

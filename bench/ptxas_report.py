@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# A kernel's short name, as printed, and why its spills are taken.
+# How a kernel's name begins, as printed, and why its spills are taken.
 SPILLS: dict[str, str] = {}
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
@@ -65,7 +65,7 @@ def short(name: str) -> str:
         if letter == "(" and depth == 0:
             name = name[:at]
             break
-    return name.removeprefix("void ")
+    return name.removeprefix("void ").replace("> >", ">>")
 
 
 def main(path: str) -> int:
@@ -80,7 +80,7 @@ def main(path: str) -> int:
     print(f"{'kernel':{width}}  arch     registers  spilled bytes  stack bytes")
     unexplained = []
     for k in kernels:
-        why = SPILLS.get(k.name, "") if k.spilled else ""
+        why = next((reason for name, reason in SPILLS.items() if k.spilled and k.name.startswith(name)), "")
         print(f"{k.name:{width}}  {k.architecture:8} {k.registers:9} {k.spilled:14} {k.stack:12}  {why}".rstrip())
         if k.spilled and not why:
             unexplained.append(f"{k.name} on {k.architecture}")

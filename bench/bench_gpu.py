@@ -3,9 +3,9 @@
     python bench/bench_gpu.py --json FILE [--shapes 8192x8192x8192,...] [--dtypes bfloat16,...] [--rounds 9]
                               [--compile 8192x8192x8192|none] [--seconds 180] [--emulated MODULE.so]
 
-Masks and values are checked first. Then all candidates of a problem are timed interleaved in this process, by CUDA events, on
-random normal inputs that rotate through more memory than the L2 cache holds: medians, and ratios within the run. The
-file is written anew after every problem, so a run that is cut short leaves what it has measured.
+Masks and values are checked first. Then all candidates of a problem are timed interleaved in this process, by CUDA
+events, on random normal inputs that rotate through more memory than the L2 cache holds: medians, and ratios within the
+run. The file is written anew after every problem, so a run that is cut short leaves what it has measured.
 """
 
 from __future__ import annotations

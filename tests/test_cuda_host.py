@@ -11,7 +11,7 @@ CUDA = ROOT / "csrc" / "cuda"
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-I", ROOT / "csrc")
 
 # A program of tests/cuda, and the kernels that it is linked with.
-PROGRAMS = {"host_passes": ("columns.cu", "gradient.cu")}
+PROGRAMS = {"host_passes": ("columns.cu", "gradient.cu"), "host_tile": ()}
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)

@@ -42,6 +42,9 @@ std::string state() {
   if (error == cudaSuccess && count > 0) error = cudaGetDevice(&device);
   if (error == cudaSuccess && count > 0) return described(device, count);
   cudaGetLastError();  // no later launch shall find this error
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver == 0) return "no GPU found: no NVIDIA driver is installed";  // CUDA calls it an insufficient one
   return std::string("no GPU found: ") + cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error);
 }
 

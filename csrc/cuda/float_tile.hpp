@@ -26,11 +26,11 @@ struct FloatTile {
     if (major == Major::row) return {index % rows, index / rows};
     return {index / 8 % rows, index % 8 + 8 * (index / (8 * rows))};
   }
-  // From the first to the c-th.
+  // From the first to the c-th: so many lines of rows down, then across in k.
+  static FD_FN constexpr int lines(Major major) { return major == Major::row ? 1 : rows / (Shape::Threads / 8); }
   static FD_FN constexpr At further(Major major, int c) {
-    constexpr int down = Shape::Threads / 8;
     if (major == Major::row) return {0, c * (Shape::Threads / rows)};
-    return {c * down % rows, c * down / rows * 8};
+    return {c % lines(major) * (Shape::Threads / 8), c / lines(major) * 8};
   }
   static FD_FN constexpr int offset(At at) { return (at.k * Stride + at.row) * 4; }
 };
@@ -41,12 +41,12 @@ class FloatCopier {
 
  public:
   FD_DEVICE FloatCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
-      : operand_(operand), first_row_(first_row), row_end_(row_end), k_end_(k_end) {
-    plain_ = row_end - first_row >= rows && operand.rows == nullptr && operand.ks == nullptr;
-  }
+      : operand_(operand), first_row_(first_row), rows_(at_most(rows, row_end - first_row)), k_end_(k_end) {}
 
   FD_DEVICE void start(u32 tile, i64 k0) const {
-    if (!plain_ || k_end_ - k0 < Shape::K) return in_part(tile, k0);
+    const int depth = at_most(Shape::K, k_end_ - k0);
+    if (rows_ < rows || depth < Shape::K || operand_.rows != nullptr || operand_.ks != nullptr)
+      return in_part(tile, k0, depth);
     if (operand_.major == Major::k) return whole<Major::k>(tile, k0);
     whole<Major::row>(tile, k0);
   }
@@ -57,20 +57,25 @@ class FloatCopier {
     const auto first = Tile::brought(major, static_cast<int>(thread_index()), 0);
     const float* from = data() + (first_row_ + first.row) * operand_.row_stride + (k0 + first.k) * operand_.k_stride;
     const u32 to = tile + static_cast<u32>(Tile::offset(first));
+    constexpr int lines = Tile::lines(major);
+    const i64 down = Tile::further(major, 1).row * operand_.row_stride;
+    const i64 across = Tile::further(major, lines).k * operand_.k_stride;
+    // Pointers that follow from each other: all of them at once would cost registers.
     FD_UNROLL
-    for (int c = 0; c < Tile::Copies; ++c) {
-      const auto step = Tile::further(major, c);
-      copy_async_4(to + static_cast<u32>(Tile::offset(step)),
-                   from + step.row * operand_.row_stride + step.k * operand_.k_stride, 4);
+    for (int c = 0; c < Tile::Copies; c += lines, from += across) {
+      const float* at = from;
+      FD_UNROLL
+      for (int line = 0; line < lines; ++line, at += down)
+        copy_async_4(to + static_cast<u32>(Tile::offset(Tile::further(major, c + line))), at, 4);
     }
   }
 
-  FD_DEVICE void in_part(u32 tile, i64 k0) const {
+  FD_DEVICE void in_part(u32 tile, i64 k0, int depth) const {
     FD_ROLL
     for (int c = 0; c < Tile::Copies; ++c) {
       const auto at = Tile::brought(operand_.major, static_cast<int>(thread_index()), c);
       const i64 row = first_row_ + at.row, k = k0 + at.k;
-      const bool there = row < row_end_ && k < k_end_;
+      const bool there = at.row < rows_ && at.k < depth;
       const i64 row_at = there && operand_.rows != nullptr ? operand_.rows[row] : row;
       const i64 k_at = there && operand_.ks != nullptr ? operand_.ks[k] : k;
       const float* from = there ? data() + row_at * operand_.row_stride + k_at * operand_.k_stride : data();
@@ -81,8 +86,9 @@ class FloatCopier {
   FD_DEVICE const float* data() const { return static_cast<const float*>(operand_.data); }
 
   const Operand& operand_;
-  i64 first_row_, row_end_, k_end_;
-  bool plain_;
+  i64 first_row_;
+  int rows_;
+  i64 k_end_;
 };
 
 // A thread's squares of 4x4 sums: rows 4y .. 4y+3 of each 64 of the tile, columns likewise; a warp has 4 of y, 8 of x.

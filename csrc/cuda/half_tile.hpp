@@ -20,12 +20,12 @@ class HalfCopier {
 
  public:
   FD_DEVICE HalfCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
-      : operand_(operand), first_row_(first_row), rows_(below(rows, row_end - first_row)), k_end_(k_end) {
+      : operand_(operand), first_row_(first_row), rows_(at_most(rows, row_end - first_row)), k_end_(k_end) {
     plain_ = rows_ == rows && operand.vector && operand.rows == nullptr && operand.ks == nullptr;
   }
 
   FD_DEVICE void start(u32 tile, i64 k0) const {
-    const int depth = below(Shape::K, k_end_ - k0);
+    const int depth = at_most(Shape::K, k_end_ - k0);
     if (plain_ && depth == Shape::K)
       whole(tile, k0);
     else
@@ -61,8 +61,6 @@ class HalfCopier {
         gather(reinterpret_cast<S*>(shared_memory() + to - shared_address(shared_memory())), row, k0 + k, valid);
     }
   }
-
-  static FD_DEVICE int below(int most, i64 left) { return left < most ? static_cast<int>(left) : most; }
 
   FD_DEVICE const S* element(int row, i64 k) const {
     const i64 r = operand_.rows != nullptr ? operand_.rows[first_row_ + row] : first_row_ + row;

@@ -41,6 +41,8 @@ constexpr int kOctet = 8;  // elements a thread moves at a time: 16 bytes of 16-
 
 FD_FN i64 round_up_to(i64 n, i64 unit) { return (n + unit - 1) / unit * unit; }
 
+FD_FN int at_most(int most, i64 left) { return left < most ? static_cast<int>(left) : most; }
+
 // How many of the 8 elements from `at` on lie below `end`.
 template <class Index>
 FD_FN int valid_of_octet(Index at, Index end) {

@@ -56,6 +56,46 @@ class LinearBounds:
         return slope * (ULPS * self.eps + curved * off_z)
 
 
+class RoundedBounds(LinearBounds):
+    """Sums in float32 of arrays in a shorter type: float32's bounds, and `half` (the relative error of rounding to that
+    type, 2^-8 for bfloat16, 2^-11 for float16, 0 for float32 itself) for each rounding: of dropped x, of z or y kept for
+    backward (whose error act' passes on at most twice), of dz, and of the result. `least` is the error of rounding what
+    is below the type's normal numbers, `factors` that of rounding both factors of a product (TF32)."""
+
+    def __init__(self, saved, b, half, least=0.0, factors=0.0):
+        super().__init__(saved, b, np.finfo(np.float32).eps)
+        self.half, self.least, self.factors = half, least, factors
+        off_x = (half if saved.input_p else 0.0) + factors
+        self.dz_of_z = self.dz_of_z + off_x * (np.abs(self.x) @ np.abs(saved.w).T)
+
+    def _rounded(self, value, bound):
+        return bound + self.half * (np.abs(value) + bound) + self.least
+
+    def y(self, y, residual=None):
+        return self._rounded(y, super().y(y, residual))
+
+    def _dz(self, dy):
+        s = self.saved
+        off = super()._dz(dy)
+        if s.activation not in ("identity", "relu"):
+            z = np.abs(s.z) * (self.factor if s.before else 1.0)
+            kept = self.half * (2 + z) + self.least * self.factor
+            off = off + np.abs(dy) * self.factor * s.keep * kept
+        return self._rounded(reference.pre_activation_gradient(dy, s), off)
+
+    def gradients(self, dy):
+        dx, dw, db = super().gradients(dy)
+        dz = np.abs(reference.pre_activation_gradient(dy, self.saved))
+        off_x = (self.half if self.saved.input_p else 0.0) + self.factors
+        dw = dw + off_x * (dz.T @ np.abs(self.x))
+        dx = dx + self.factors * reference.scale(self.saved.input_p) * (dz @ np.abs(self.saved.w))
+        wanted = reference.linear_backward(dy, self.saved)
+        return tuple(
+            None if want is None else self._rounded(want, bound)
+            for bound, want in zip((dx, dw, db), wanted, strict=True)
+        )
+
+
 def assert_within(got, want, bound, what):
     """|got - want| <= bound, elementwise; names the worst element."""
     assert got.shape == want.shape, f"{what}: shape {got.shape}, reference {want.shape}"

@@ -1,6 +1,7 @@
 """Fixtures: every instruction set of this CPU, forced one after the other, and restored."""
 
 import contextlib
+import sys
 
 import fusedrop as fd
 import pytest
@@ -38,3 +39,27 @@ def threads():
     """Sets the thread count for a test and goes back to the default after it."""
     yield fd.set_num_threads
     fd.set_num_threads(0)
+
+
+@pytest.fixture(scope="session")
+def emulated_cuda(tmp_path_factory):
+    """`fusedrop._cuda` compiled for the host."""
+    cuda_devices = pytest.importorskip("cuda_devices", reason="PyTorch is not installed", exc_type=ImportError)
+    return cuda_devices.load(cuda_devices.build_emulated(tmp_path_factory.mktemp("emulated_cuda")))
+
+
+@pytest.fixture(params=["emulated", "gpu"])
+def device(request, monkeypatch):
+    """Runs the test on the CUDA module's kernels, emulated in tensors of the CPU and on a GPU."""
+    import cuda_devices
+    from fusedrop import cuda, cuda_paths
+
+    if request.param == "emulated":
+        module, place = request.getfixturevalue("emulated_cuda"), "cpu"
+        monkeypatch.setitem(sys.modules, "fusedrop._cuda", module)
+    else:
+        module, place = cuda.module(), "cuda"
+        if module is None or not cuda_devices.torch.cuda.is_available():
+            pytest.skip("no GPU, or no CUDA module for it")
+    monkeypatch.setenv(cuda_paths.SWITCH, "1")
+    return cuda_devices.Device(module, place)

@@ -3,7 +3,7 @@
 import fusedrop as fd
 import numpy as np
 import pytest
-from bounds import LinearBounds, assert_within
+from bounds import RoundedBounds, assert_within
 from fusedrop import reference
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16 comes from ml_dtypes")
@@ -19,38 +19,6 @@ def draw(shape, seed):
     return np.random.default_rng(seed).standard_normal(shape).astype(BFLOAT16)
 
 
-class Bounds(LinearBounds):
-    """float32's bounds of the sums, and half an ulp for each rounding to 16 bits: of dropped x, of z or y kept for
-    backward (whose error act' passes on at most twice), of dz, and of the result."""
-
-    def __init__(self, saved, b):
-        super().__init__(saved, b, EPS)
-        if saved.input_p:
-            self.dz_of_z = self.dz_of_z + HALF_ULP * (np.abs(self.x) @ np.abs(saved.w).T)
-
-    def y(self, y, residual=None):
-        bound = super().y(y, residual)
-        return bound + HALF_ULP * (np.abs(y) + bound)
-
-    def _dz(self, dy):
-        s = self.saved
-        off = super()._dz(dy)
-        if s.activation not in ("identity", "relu"):
-            z = np.abs(s.z) * (self.factor if s.before else 1.0)
-            off = off + np.abs(dy) * self.factor * s.keep * HALF_ULP * (2 + z)
-        return off + HALF_ULP * (np.abs(reference.pre_activation_gradient(dy, s)) + off)
-
-    def gradients(self, dy):
-        dx, dw, db = super().gradients(dy)
-        if self.saved.input_p:
-            dw = dw + np.abs(reference.pre_activation_gradient(dy, self.saved)).T @ (HALF_ULP * np.abs(self.x))
-        wanted = reference.linear_backward(dy, self.saved)
-        return tuple(
-            None if want is None else bound + HALF_ULP * (np.abs(want) + bound)
-            for bound, want in zip((dx, dw, db), wanted, strict=True)
-        )
-
-
 @pytest.mark.parametrize("before", [False, True], ids=["after", "before"])
 @pytest.mark.parametrize("activation", fd.activations)
 def test_values_and_gradients(every_isa, activation, before):
@@ -62,7 +30,7 @@ def test_values_and_gradients(every_isa, activation, before):
             options |= {"dropout_before_activation": before, "residual": residual}
             y, saved = fd.linear_forward(x, w, b, **options)
             want, want_saved = reference.linear_forward(x, w, b, **options)
-            bounds = Bounds(want_saved, b.astype(np.float64))
+            bounds = RoundedBounds(want_saved, b.astype(np.float64), HALF_ULP)
             assert y.dtype == BFLOAT16
             assert_within(y, want, bounds.y(want, residual), "y")
             wide = dy.astype(np.float64)

@@ -28,9 +28,9 @@ i64 Operand::size() const {
 }
 
 bool Operand::contiguous() const {
+  if (size() == 0) return true;
   i64 expected = 1;
   for (std::size_t d = shape.size(); d-- > 0;) {
-    if (shape[d] == 0) return true;
     if (shape[d] != 1 && strides[d] != expected) return false;
     expected *= shape[d];
   }

@@ -14,6 +14,7 @@ from gpu_peers import RNG, Ours, Problem
 SAMPLED = 32  # rows of x and dy, and columns of y
 EPS = 2.0**-23
 STORED = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": EPS, "tf32": EPS}
+LEAST = {"bfloat16": 0.0, "float16": 2.0**-25, "float32": 0.0, "tf32": 0.0}  # of a rounding below the normal numbers
 CUT = {"bfloat16": 0.0, "float16": 0.0, "float32": 0.0, "tf32": 2.0**-10}
 
 
@@ -68,7 +69,7 @@ class _Reference:
 
     def __init__(self, problem, x, w, b, dy, keep):
         self.x, self.w, b, dy = (t.double() for t in (x, w, b, dy))
-        self.stored, self.cut = STORED[problem.dtype], CUT[problem.dtype]
+        self.stored, self.least, self.cut = (table[problem.dtype] for table in (STORED, LEAST, CUT))
         scale = 65536 / (65536 - round(problem.p * 65536))
         z = (self.x @ self.w.T + b).requires_grad_()
         size = self.x.abs() @ self.w.abs().T + b.abs()
@@ -78,17 +79,18 @@ class _Reference:
         z, act = z.detach(), act.detach()
         self.y = torch.where(keep, act * scale, 0)
         # |gelu'| < 1.13 and |gelu''| < 0.8; z and dz are stored in the arrays' type before they are used
-        self.y_bound = torch.where(keep, scale * (1.2 * z_error + 16 * EPS * act.abs()), 0) + self.stored * self.y.abs()
+        self.y_bound = torch.where(keep, scale * (1.2 * z_error + 16 * EPS * act.abs()) + self.least, 0)
+        self.y_bound += self.stored * self.y.abs()
         self.dz = torch.where(keep, dy * scale * slope, 0)
         through_z = dy.abs() * scale * (z_error + self.stored * z.abs() + 16 * EPS)
-        self.dz_error = torch.where(keep, through_z, 0) + self.stored * self.dz.abs()
+        self.dz_error = torch.where(keep, through_z + self.least, 0) + self.stored * self.dz.abs()
 
     def product(self, right, left, left_error, cut=None):
         """left @ right and its bound, for left = dz or its transpose."""
         result = left @ right
         sums = left.abs() @ right.abs()
         factors = (3 * left.shape[1] * EPS + (self.cut if cut is None else cut)) * sums
-        return result, factors + left_error @ right.abs() + self.stored * result.abs()
+        return result, factors + left_error @ right.abs() + self.stored * result.abs() + self.least
 
 
 def _share(got, want, bound):

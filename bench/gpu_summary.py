@@ -119,6 +119,10 @@ def failures(summary: dict, wrong: list[str], dry_run: bool) -> list[str]:
     return found
 
 
+def shown(value: object) -> str:
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def slug(name: str) -> str:
     """`NVIDIA H100 80GB HBM3` as `h100-80gb-hbm3`."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower().removeprefix("nvidia ")).strip("-")
@@ -163,12 +167,12 @@ def main() -> int:
     print(f"\n{device['name']}, {device['date']}")
     for key, meaning in KEYS.items():
         value = summary[key]
-        print(f"  {key:18} {f'{value:.3f}' if isinstance(value, float) else value!s:>9}  {meaning}")
+        print(f"  {key:18} {shown(value):>9}  {meaning}")
     for tool, errors in tools.items():
         print(f"  {tool:18} {errors!s:>9}" + ("  errors" if isinstance(errors, int) else ""))
     for reason in reasons:
         print(f"  not run: {reason}")
-    print(f"wrote {path}")
+    print(f"wrote {path.name}")
     print("FAILED: " + "; ".join(wrong) if wrong else "dry run: nothing failed" if options.dry_run else "PASSED")
     return 1 if wrong else 0
 

@@ -1,4 +1,7 @@
-"""The build: no symbol leaks from an instruction set's object file, and csrc/core compiles as device code."""
+"""The build: no symbol leaks from an instruction set's object file, and the CUDA module's options mean what they say.
+
+CI compiles the CUDA module itself, and the headers of csrc/core as device code with it.
+"""
 
 import os
 import shutil
@@ -27,7 +30,9 @@ def objects(tmp_path_factory):
     """The kernels' object files, built by the project's own CMakeLists.txt with its own flags."""
     cmake, folder = need("cmake"), tmp_path_factory.mktemp("objects")
     pytest.importorskip("pybind11", reason="pybind11 is needed to configure the build again")
-    subprocess.run([cmake, "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={sys.executable}"], check=True)
+    subprocess.run(
+        [cmake, "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={sys.executable}", "-DFUSEDROP_CUDA=OFF"], check=True
+    )
     targets = [f"fusedrop_{isa}" for isa in ISAS]
     subprocess.run([cmake, "--build", folder, "--parallel", "2", "--target", *targets], check=True)
     return {isa: sorted(folder.glob(f"CMakeFiles/fusedrop_{isa}.dir/**/*.cpp.o")) for isa in ISAS}
@@ -45,14 +50,48 @@ def test_no_weak_symbols(objects, isa):
     assert all(ours in name for name in exported), exported
 
 
-def test_core_compiles_as_device_code(tmp_path):
-    command = [need("nvcc"), "-std=c++17", "-arch=sm_80", "-I", ROOT / "csrc", "-Werror", "all-warnings", "-c"]
-    source = ROOT / "tests" / "cuda" / "core_compiles.cu"
-    # nvcc crashes under the address sanitizer that a run of the suite may preload
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    command += [source, "-o", tmp_path / "core.o"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def configure(folder, *options, **environment):
+    """(status, all output on one line) of CMake alone; nothing is compiled but its own probes."""
+    command = [need("cmake"), "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={sys.executable}", *options]
+    pytest.importorskip("pybind11", reason="pybind11 is needed to configure the build again")
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def nvcc_of(release, tmp_path):
+    """Says its release, and fails at everything else."""
+    path = tmp_path / "nvcc"
+    path.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "Cuda compilation tools, release {release}, V{release}.1"\n'
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_cuda_option_is_one_of_three(tmp_path):
+    status, said = configure(tmp_path, "-DFUSEDROP_CUDA=maybe")
+    assert status != 0
+    assert "FUSEDROP_CUDA must be AUTO, ON or OFF; got maybe" in said
+
+
+@pytest.mark.parametrize(
+    ("release", "why"),
+    [
+        (None, "there is no /nowhere/nvcc"),
+        ("11.8", "is of CUDA 11, and 12 or later is needed"),
+        ("12.4", "does not compile"),
+    ],
+)
+def test_cuda_is_left_out_or_wanted_aloud(tmp_path, release, why):
+    nvcc = "/nowhere/nvcc" if release is None else nvcc_of(release, tmp_path)
+    status, said = configure(tmp_path / "on", "-DFUSEDROP_CUDA=on", CUDACXX=nvcc)
+    assert status != 0
+    assert "FUSEDROP_CUDA is ON, but" in said
+    assert why in said
+    status, said = configure(tmp_path / "auto", CUDACXX=nvcc)
+    assert status == 0
+    assert "The CUDA module is left out:" in said
+    assert why in said
 
 
 def test_mutants_still_fit_the_sources():

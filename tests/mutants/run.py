@@ -45,7 +45,16 @@ def main() -> int:
 
 
 def configure(tree: Path) -> None:
-    command = ["cmake", "-S", tree, "-B", tree / "build", "-GNinja", f"-DPython_EXECUTABLE={sys.executable}"]
+    command = [
+        "cmake",
+        "-S",
+        tree,
+        "-B",
+        tree / "build",
+        "-GNinja",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        "-DFUSEDROP_CUDA=OFF",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -211,7 +211,7 @@ MUTANTS = [
     ),
     Mutant(
         "memory of another library is never given back",
-        "csrc/bind/dlpack.cpp",
+        "csrc/bind/producer.cpp",
         "if (m->deleter != nullptr) m->deleter(m);",
         "static_cast<void>(m);",
         "tests/test_dlpack.py",

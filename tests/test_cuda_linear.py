@@ -163,7 +163,9 @@ def test_special_values(device, dtype):
         assert not y[~keep].any()
         assert np.isnan(y[3][keep[3]]).all()
         assert not np.isfinite(y[5][keep[5]]).all()
-    y, saved = device.linear_forward(device.tensor(draw((24, 16), 1, dtype), dtype), device.tensor(w, dtype), p=1.0, rng=RNG)
+    y, saved = device.linear_forward(
+        device.tensor(draw((24, 16), 1, dtype), dtype), device.tensor(w, dtype), p=1.0, rng=RNG
+    )
     assert not wide(y).any()
     dy = device.empty((24, 32), dtype)
     assert not any(wide(g).any() for g in device.linear_backward(dy, saved)[:2])
@@ -203,15 +205,14 @@ def test_saved_says_what_it_keeps(device):
 def test_saved_is_restored_from_its_parts(device, activation):
     x, w, dy = (device.tensor(draw(s, i), "float32") for i, s in enumerate(((9, 7), (5, 7), (9, 5))))
     _, saved = device.linear_forward(x, w, None, activation=activation, p=0.3, input_p=0.2, rng=RNG)
-    again = device.module.restore_saved(
-        x, w, saved.kept, False, activation, 0.3, RNG, False, 0.2, False, "element"
-    )
+    again = device.module.restore_saved(x, w, saved.kept, False, activation, 0.3, RNG, False, 0.2, False, "element")
     for got, want in zip(device.linear_backward(dy, again), device.linear_backward(dy, saved), strict=True):
         assert got is want is None or torch.equal(got, want)
 
 
 def test_saved_keeps_what_it_needs_alive(device):
     """Its operands, though the caller lets go and others take memory."""
+
     def forward():
         x, w, b = (device.tensor(draw(s, i), "float32") for i, s in enumerate(((99, 70), (50, 70), 50)))
         return device.linear_forward(x, w, b, activation="relu", p=0.3, rng=RNG)[1]

@@ -4,6 +4,7 @@ A mutant that survives is a gap in the tests. `killer` is a pytest selection; "b
 """
 
 from mutant import Mutant
+from mutants_of_cuda import CUDA
 from mutants_of_layers import LAYERS_BESIDE_LINEAR
 
 MASKS, VALUES = "tests/test_masks.py", "tests/test_linear_values.py"
@@ -280,4 +281,5 @@ MUTANTS = [
         PYTORCH,
     ),
     *LAYERS_BESIDE_LINEAR,
+    *CUDA,
 ]

@@ -27,7 +27,7 @@ def main() -> int:
     chosen = [mutant for mutant in MUTANTS if words in mutant.name]
     if importlib.util.find_spec("torch") is None:  # its tests would be skipped, and nothing killed
         print("PyTorch is not installed: its mutants are left out")
-        chosen = [mutant for mutant in chosen if "tests/pytorch/" not in mutant.killer]
+        chosen = [mutant for mutant in chosen if not needs_torch(mutant)]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for part in PARTS:
@@ -44,6 +44,12 @@ def main() -> int:
     return bool(survivors)
 
 
+def needs_torch(mutant: Mutant) -> bool:
+    return "tests/pytorch/" in mutant.killer or (
+        "test_cuda_" in mutant.killer and "test_cuda_host" not in mutant.killer
+    )
+
+
 def configure(tree: Path) -> None:
     command = [
         "cmake",
@@ -54,6 +60,7 @@ def configure(tree: Path) -> None:
         "-GNinja",
         f"-DPython_EXECUTABLE={sys.executable}",
         "-DFUSEDROP_CUDA=OFF",
+        "-DFUSEDROP_CUDA_EMULATE=ON",
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
@@ -68,7 +75,12 @@ def build(tree: Path) -> bool:
 
 def passes(tree: Path, selection: str) -> bool:
     """One pytest run per "file ... [-k words]" selection, stopping at the first failure."""
-    environment = os.environ | {"PYTHONPATH": str(tree / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    (emulated,) = (tree / "build" / "emulated").glob("_cuda*.so")
+    environment = os.environ | {
+        "PYTHONPATH": str(tree / "python"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FUSEDROP_EMULATED_CUDA": str(emulated),
+    }
     words = shlex.split(selection)
     if words.count("-k") > 1 or not words:
         words = sorted({word for word in words if word.endswith(".py")})

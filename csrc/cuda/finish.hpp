@@ -84,6 +84,7 @@ FD_DEVICE void finish_octet(const Finish& f, i64 i, i64 j, int valid, u32 keep, 
 // The keep bits of a thread's octets of a tile: byte r % 4 of word r / 4 for round r.
 template <class Shape>
 struct TileBits {
+  static constexpr int InWord = Shape::Rounds < 4 ? Shape::Rounds : 4;
   u32 words[(Shape::Rounds + 3) / 4];
 
   FD_DEVICE void draw(const Mask& given, Position tile) {
@@ -91,13 +92,40 @@ struct TileBits {
     for (u32& word : words) word = ~0u;
     if (given.threshold == 0) return;
     const Mask mask = named(given);
+    if (!mask.unit && mask.repeat <= 1 && mask.period == 0 && mask.col0 % kGroup == 0)
+      draw_rows(mask, tile);
+    else
+      draw_any(mask, tile);
+  }
+
+  // Without a branch, so that the generator's calls of all rounds run beside each other.
+  FD_DEVICE void draw_rows(const Mask& mask, Position tile) {
+    const u32 row = static_cast<u32>(mask.row0 + static_cast<u64>(tile.m));
+    const u32 block = static_cast<u32>((mask.col0 + static_cast<u64>(tile.n)) / kGroup);
     FD_UNROLL
     for (int r = 0; r < Shape::Rounds; ++r) {
       const Element e = finished<Shape>(static_cast<int>(thread_index()), r);
-      const u32 bits = keep_octet(mask, static_cast<u64>(tile.m + e.row), static_cast<u64>(tile.n + e.col));
-      words[r / 4] ^= (bits ^ 0xff) << (8 * (r % 4));
+      const u32 word = quad_word(mask, row + static_cast<u32>(e.row), block + static_cast<u32>(e.col / kGroup));
+      set(r, word >> (e.col % kGroup) & 0xff);
     }
   }
+
+  FD_DEVICE void draw_any(const Mask& mask, Position tile) {
+    FD_UNROLL
+    for (int first = 0; first < Shape::Rounds; first += InWord) {
+      u32 bits = 0;
+      FD_ROLL
+      for (int r = first; r < first + InWord; ++r) {
+        const Element e = finished<Shape>(static_cast<int>(thread_index()), r);
+        const u32 octet = keep_octet(mask, static_cast<u64>(tile.m + e.row), static_cast<u64>(tile.n + e.col));
+        bits |= octet << (8 * (r - first));
+      }
+      words[first / 4] = bits;
+    }
+  }
+
+  FD_DEVICE void set(int round, u32 octet) { words[round / 4] ^= (octet ^ 0xff) << (8 * (round % 4)); }
+
   FD_DEVICE u32 of(int round) const {  // without an index into registers that the compiler cannot see
     u32 word = words[0];
     FD_UNROLL

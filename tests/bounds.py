@@ -57,10 +57,13 @@ class LinearBounds:
 
 
 class RoundedBounds(LinearBounds):
-    """Sums in float32 of arrays in a shorter type: float32's bounds, and `half` (the relative error of rounding to that
-    type, 2^-8 for bfloat16, 2^-11 for float16, 0 for float32 itself) for each rounding: of dropped x, of z or y kept for
-    backward (whose error act' passes on at most twice), of dz, and of the result. `least` is the error of rounding what
-    is below the type's normal numbers, `factors` that of rounding both factors of a product (TF32)."""
+    """Sums in float32 of arrays in a shorter type: float32's bounds, and `half` for each rounding.
+
+    Rounded are dropped x, the z or y kept for backward (whose error act' passes on at most twice), dz, and the result.
+    half: the relative error of rounding to the type: 2^-8 for bfloat16, 2^-11 for float16, 0 for float32 itself.
+    least: the error of rounding what is below the type's normal numbers.
+    factors: that of rounding both factors of a product (TF32).
+    """
 
     def __init__(self, saved, b, half, least=0.0, factors=0.0):
         super().__init__(saved, b, np.finfo(np.float32).eps)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fusedrop import reference
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -86,12 +85,8 @@ def draw(shape, seed, dtype="float32"):
     return stored(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
-def masked(x, **options):
-    return reference.dropout(x, **options)
-
-
 def build_emulated(folder):
-    """The path of `_cuda` from the same sources, compiled for the host; FUSEDROP_EMULATED_CUDA names one made before."""
+    """The path of `_cuda` compiled for the host; FUSEDROP_EMULATED_CUDA names one made before."""
     made = os.environ.get("FUSEDROP_EMULATED_CUDA")
     if made:
         return Path(made)

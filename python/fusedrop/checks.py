@@ -14,19 +14,29 @@ CUDA = 2  # DLPack's number for a CUDA device
 LARGEST = 2**31 - 1  # of a kernel's size, stride or padding
 
 
-def on_device(value):
-    """An array on a CUDA device, of any library; what it holds is the kernels' to check."""
-    return not isinstance(value, np.ndarray) and hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == CUDA
+def on_gpu(value):
+    """An array on a CUDA device, of any library."""
+    return not isinstance(value, np.ndarray) and _dlpack_device(value)[0] == CUDA
+
+
+def _dlpack_device(value):
+    return value.__dlpack_device__() if hasattr(value, "__dlpack_device__") else (None, None)
 
 
 def floating_array(value, name):
-    """A NumPy array of float32, float64 or bfloat16 in native byte order, or an array on a GPU."""
-    if on_device(value):
-        return value
+    """A NumPy array of float32, float64 or bfloat16 in native byte order."""
+    if on_gpu(value):
+        got = f"cuda:{_dlpack_device(value)[1]}"
+        raise ValueError(f"{name} must be on the CPU, this call runs there only; got {got}")
     if not isinstance(value, np.ndarray) or not is_floating(value.dtype):
         got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise TypeError(f"{name} must be a NumPy array of float32, float64 or bfloat16; got {got}")
     return value
+
+
+def floating_array_anywhere(value, name):
+    """The same, or an array on a GPU, whose dtype is the kernels' to check."""
+    return value if on_gpu(value) else floating_array(value, name)
 
 
 def is_floating(dtype):
@@ -36,7 +46,7 @@ def is_floating(dtype):
 
 def gradient_like(dy, shape, dtype):
     """dy for an output of this shape and dtype."""
-    floating_array(dy, "dy")
+    floating_array_anywhere(dy, "dy")
     if dy.dtype != dtype:
         raise TypeError(f"dy must be {dtype} to match the output; got {dy.dtype}")
     if dy.shape != tuple(shape):

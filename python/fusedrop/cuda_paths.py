@@ -40,8 +40,8 @@ def require(path: str) -> None:
     """Raises RuntimeError for a path that is off; the CUDA module calls it once a path."""
     if not is_on(path):
         raise RuntimeError(
-            f"the CUDA path '{path}' has not passed the gate on any GPU, so it is off: {GATE} tests it on this machine, "
-            f"{SWITCH}=1 switches it on"
+            f"the CUDA path '{path}' has not passed the gate on any GPU, so it is off: {GATE} tests it on this "
+            f"machine, {SWITCH}=1 switches it on"
         )
 
 

@@ -169,7 +169,8 @@ def dropout_mask(
             drawn; without it, on the CPU.
 
     Returns:
-        `out`, or a NumPy array of bool; element (row, col) depends on (seed, stream, step, row0 + row, col0 + col) and p alone.
+        `out`, or a NumPy array of bool; element (row, col) depends on (seed, stream, step, row0 + row, col0 + col) and
+        p alone.
     """
     return _core.dropout_mask(shape, p, rng, granularity, out)
 

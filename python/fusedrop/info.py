@@ -1,8 +1,8 @@
 """What this installation is and whether it computes what the specification says.
 
 The self-test runs a layer with dropout, forward and backward, on every instruction set this CPU
-has, and on the GPU where its paths are on, and compares with ``fusedrop.reference``: masks bit for bit, values within the rounding bound
-C * K * eps * sum |x| |w| of a sum of K products.
+has, and on the GPU where its paths are on, and compares with ``fusedrop.reference``: masks bit for
+bit, values within the rounding bound C * K * eps * sum |x| |w| of a sum of K products.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Dropout(Layer):
 
     def forward(self, x, train=True):
         """An array like x; at test time and with inverted scaling, x itself."""
-        checks.floating_array(x, "x")
+        checks.floating_array_anywhere(x, "x")
         following = self.mask_name.following(train)
         call = (self.mask_name.rng if train else None, self._p, self.granularity, self.scaling)
         y = _dropped(x, *call)
@@ -58,7 +58,7 @@ class Dropout(Layer):
         y = self.forward(x, train)
         if self.overrides(Dropout) or x.ndim != 2:
             return y, None
-        if checks.on_device(x):  # what was 0 is 0 still
+        if checks.on_gpu(x):  # what was 0 is 0 still
             return y, kept_inputs
         call = self._saved[2]
         if self.granularity == "unit" and call[0] is not None and self._p > 0:
@@ -80,7 +80,7 @@ def _dropped(a, rng, p, granularity, scaling):
     """Training has the name of a mask, test time has none."""
     if rng is not None:
         return functions.dropout(a, p=p, rng=rng, granularity=granularity, scaling=scaling)
-    if scaling == "classic" and checks.on_device(a):
+    if scaling == "classic" and checks.on_gpu(a):
         return a * (1 - p)
     return a if scaling == "inverted" else np.asarray(np.multiply(a, a.dtype.type(1 - p), order="C"))
 
@@ -142,7 +142,7 @@ class Flatten(Layer):
     """[M, ...] to [M, all the rest]."""
 
     def forward(self, x, train=True):
-        checks.floating_array(x, "x")
+        checks.floating_array_anywhere(x, "x")
         if x.ndim == 0:
             raise ValueError("x must be [M, ...], an array of rank 1 or more; got []")
         y = x.reshape(x.shape[0], math.prod(x.shape[1:]))

@@ -83,9 +83,9 @@ Stream Library::stream() const {
   void* stream = nullptr;
   if (exchange_ != nullptr) {
     if (exchange_->current_stream(device_.type, device_.id, &stream) != 0) throw py::error_already_set();
-  } else if (adapter_) {
+  } else if (adapter_ && device_.type == dlpack::kCuda) {
     stream = reinterpret_cast<void*>(adapter_.attr("stream")(device_.id).cast<std::uintptr_t>());
-  } else {
+  } else if (!adapter_) {
     stream = own_stream(device_.id);
   }
   return stream;

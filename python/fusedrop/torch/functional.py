@@ -42,7 +42,8 @@ def linear(
     Returns:
         y [..., N], contiguous. Backward needs x, w and y (z for gelu, gelu_tanh, silu and under a residual), no mask.
 
-    dtypes: float32, float64, bfloat16 on the CPU, float32, bfloat16, float16 on a GPU, all of one; under autocast x, w and b are cast like torch's own linear.
+    dtypes: float32, float64, bfloat16 on the CPU, float32, bfloat16, float16 on a GPU, all of one; under autocast x, w
+    and b are cast like torch's own linear.
 
     Raises:
         TypeError, ValueError: naming the argument and both sides.
@@ -127,7 +128,7 @@ NO_NAME = (0, 0, 0, 0, 0, 1, 0, None)
 
 
 def name_of(rng, *rates):
-    """A Philox as the operators take it: seed, stream, step, row0, col0, repeat, period, and what a DevicePhilox reads."""
+    """A name as the operators take it: seed, stream, step, row0, col0, repeat, period, and a DevicePhilox's tensor."""
     for argument, rate in rates:
         if type(rate) is not float:  # a float's range is the kernel's to check
             checks.probability(rate, argument)

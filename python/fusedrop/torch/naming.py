@@ -41,6 +41,7 @@ class Call:
     step: int
     ambiguous: bool = False  # another call that nobody repeated yet came with the same number of the generator
     repeated: bool = False
+    drawn: torch.Tensor | None = None  # its (seed, step) in a GPU's memory
 
 
 class Calls:
@@ -103,6 +104,13 @@ class Calls:
         call.repeated = True
         return call.step
 
+    def drawn(self, number, handle):
+        """(seed, step) of the call that came with this number, in memory: the next of `handle`, or the repeated one."""
+        call = self._waiting.get(number, Call(0))  # none where shapes alone are wanted
+        if call.drawn is None:
+            call.drawn = operators.draw(handle, None)
+        return call.drawn
+
     def __getstate__(self):
         return {"step": self.step, "named_by_step": self.named_by_step}
 
@@ -113,7 +121,7 @@ class Calls:
 
 
 def _draw(handle, seed):
-    if handle.is_cuda:  # (seed, step) in the GPU's memory: a graph that captures this counts at each replay
+    if handle.dim() == 1:  # (seed, step) in a GPU's memory: a graph that captures this counts at each replay
         drawn = handle.clone()
         handle[1] += 1
         return drawn
@@ -148,16 +156,28 @@ class MaskName:
         self.seed = None if seed is None else checked.seed
         self.stream = checked.stream
         self.calls.restart(checked.step, named_by_step=seed is not None)
-        self.last = None
+        self.last = self.in_memory = None
+
+    def draw_on(self, device):
+        """Keep seed and step in that GPU's memory from now on, where each training call counts a step.
+
+        A captured CUDA graph then draws a new mask at each replay; without, its capture is refused, for it would repeat
+        one. Without a seed, one is taken from torch's generator. For eager calls, captured or not: compiled code, which
+        may copy what it takes for a constant, is refused.
+        """
+        seed = torch.randint(HIGHEST, (), dtype=torch.int64, device="cpu").item() if self.seed is None else self.seed
+        step, self.calls.named_by_step = self.step, True
+        with torch.inference_mode(False):
+            self.in_memory = torch.tensor((operators.signed(seed), step), dtype=torch.int64, device=device)
 
     @property
     def step(self):
-        """Training calls so far: the next call's step."""
-        return self.calls.step
+        """Training calls so far: the next call's step. Waits for the GPU where it is kept there."""
+        return self.calls.step if self.in_memory is None else int(self.in_memory[1])
 
     @property
     def rng(self):
-        """The `fusedrop.Philox` of the last training call that drew a mask (not of compiled ones), or None."""
+        """The `fusedrop.Philox` of the last training call that drew a mask (not compiled, nor in memory), or None."""
         if self.last is None:
             return None
         seed, stream, step, row0 = self.last
@@ -167,17 +187,29 @@ class MaskName:
         """The operator's name for a training call on `rows` rows; counts the call, unless it is a recomputation."""
         seed = None if self.seed is None else operators.signed(self.seed)
         row0 = self.shard * rows
+        if self.in_memory is not None:
+            return self._take_in_memory(row0)
         if torch.compiler.is_compiling():
             # An operator that compilers keep, and repeat, in a checkpoint, from the same state of the generator.
             return 0, self.stream, 0, row0, 0, 1, 0, operators.draw(self.calls.handle, seed)
+        operators.refuse_capture()
         number, step = self.calls.take()
         seed, step = (number, 0) if seed is None else (seed, step)
         self.last = seed, self.stream, step, row0
         return seed, self.stream, step, row0, 0, 1, 0, None
 
+    def _take_in_memory(self, row0):
+        if torch.compiler.is_compiling():
+            raise RuntimeError("a module whose masks are named in a GPU's memory (draw_on) can't be compiled")
+        number, _ = self.calls.take()
+        return 0, self.stream, 0, row0, 0, 1, 0, self.calls.drawn(number, self.in_memory)
+
     def count(self):
         """A training call that draws no mask."""
-        if torch.compiler.is_compiling():
+        if self.in_memory is not None:
+            if torch._C._current_graph_task_id() == -1:
+                self.in_memory[1] += 1
+        elif torch.compiler.is_compiling():
             self.calls.maskless.add_(1)
         elif torch._C._current_graph_task_id() == -1:
             self.calls.counted += 1

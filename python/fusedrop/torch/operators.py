@@ -57,10 +57,10 @@ def unsigned(seed):
 
 def refuse_capture():
     """A name given by value while a CUDA graph is captured would be that of every replay."""
-    if torch.cuda.is_current_stream_capturing():
+    if torch.version.cuda is not None and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             "a captured CUDA graph would repeat one mask at each replay: name it in the GPU's memory, with "
-            "fusedrop.torch.linear(..., rng=fusedrop.DevicePhilox(...)) or module.masks.on_gpu()"
+            "fusedrop.torch.linear(..., rng=fusedrop.DevicePhilox(...)) or module.masks.draw_on('cuda')"
         )
 
 

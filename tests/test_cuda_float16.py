@@ -1,4 +1,4 @@
-"""float16, which NumPy has and the CPU's kernels have not: every number widened, scaled and rounded as NumPy does it."""
+"""float16, which the CPU's kernels have not: every number widened, scaled and rounded as NumPy does it."""
 
 import fusedrop as fd
 import numpy as np

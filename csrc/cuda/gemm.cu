@@ -41,7 +41,7 @@ FD_KERNEL void sum_splits(const FD_PARAMETER Gemm g) {
     const u32 keep = keep_octet(mask, static_cast<u64>(i), static_cast<u64>(j));
     const int valid = i < extent.M ? valid_of_octet(j, extent.N) : 0;
     float sum[kOctet] = {};
-    for (i64 split = 0; split < g.splits; ++split) {
+    for (i64 split = 0; valid > 0 && split < g.splits; ++split) {  // no tile has written where nothing is valid
       float v[kOctet];
       load_octet(g.partial + (split * M + i) * N + j, 1, kOctet, true, v);
       FD_UNROLL

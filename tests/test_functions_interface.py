@@ -19,7 +19,7 @@ SIGNATURES = {
     "linear_forward": LAYER,
     "linear_backward": "(dy, saved, *, dx=True, dw=True, db=True)",
     "dropout": "(x, *, p, rng=None, granularity='element', scaling='inverted')",
-    "dropout_mask": "(shape, *, p, rng=None, granularity='element')",
+    "dropout_mask": "(shape, *, p, rng=None, granularity='element', out=None)",
     "activate": "(x, activation)",
     "activate_backward": "(dy, x, activation)",
     "softmax_cross_entropy": "(logits, labels)",

@@ -154,6 +154,17 @@ def test_what_was_borrowed_is_given_back(device, call):
     assert gone() is None
 
 
+def test_a_name_in_memory_lives_as_long_as_its_saved(device, call):
+    drawn = device.tensor(np.array([7, 0]))
+    gone = weakref.ref(drawn)
+    _, saved = call(rng=fd.DevicePhilox(drawn))
+    del drawn
+    assert gone() is not None
+    del saved
+    gc.collect()
+    assert gone() is None
+
+
 class Elsewhere:
     def __dlpack__(self, **options):
         raise AssertionError("nobody may read it")
@@ -216,6 +227,9 @@ def test_numpy_stands_for_a_library_with_an_adapter(emulated, dtype):
     ours[0][...] = ours[0][::-1].copy()
     y = emulated.linear(ours[0][::-1, ::-1], ours[1][:, ::-1])
     assert np.array_equal(y, emulated.linear(*map(np.ascontiguousarray, (ours[0][::-1, ::-1], ours[1][:, ::-1]))))
+    memory = np.zeros(40 * 40, dtype)
+    with pytest.raises(ValueError, match="out must not overlap x"):  # whose rows go down in memory from its last one
+        emulated.linear(memory.reshape(40, 40)[33:0:-1, :21], ours[1], out=memory[: 33 * 40].reshape(33, 40))
     ours[0].flags.writeable = False
     emulated.linear(ours[0], ours[1])
     out = np.zeros((33, 40), dtype)

@@ -10,6 +10,9 @@ from fusedrop import reference
 RNG = fd.Philox(seed=2**63 + 7, stream=3, step=11).at(row0=5, col0=64)
 # (M, K, N): single elements, odd sizes, a tile's edge and beyond, more rows than blocks of rows, long and short K
 SHAPES = [(1, 1, 1), (2, 3, 5), (33, 65, 40), (129, 31, 66), (130, 72, 131), (40, 300, 17), (257, 8, 9)]
+# Few tiles and many products of each: K, N and M are split in y, dx and dw.
+SPLIT = [(33, 1111, 45), (40, 30, 600), (530, 20, 24)]
+LARGE = [(1420, 40, 1430), (1420, 1430, 8), (8, 1420, 1430)]  # y, dx and dw have tiles of 128x128
 TF32 = 2.0**-10  # two factors, each rounded to 11 significant bits
 
 
@@ -43,7 +46,7 @@ def check(device, dtype, shape, activation="relu", strided=None, tf32=0.0, b=Tru
     return y, saved, gradients
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES + SPLIT, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_shapes(device, dtype, shape):
     check(device, dtype, shape, p=0.3)
@@ -108,6 +111,13 @@ def test_strides(device, dtype, strided):
     for input_p in (0.0, 0.2):
         check(device, dtype, (35, 72, 40), "gelu", strided, p=0.3, input_p=input_p, residual=True)
     check(device, dtype, (35, 72, 40), "relu", strided, p=0.5, granularity="unit")
+
+
+@pytest.mark.parametrize("strided", [None, transposed])
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_tiles(device, dtype, shape, strided):
+    check(device, dtype, shape, strided=strided, p=0.3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

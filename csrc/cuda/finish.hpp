@@ -66,18 +66,22 @@ FD_DEVICE void finish_octet(const Finish& f, i64 i, i64 j, int valid, u32 keep, 
     for (int e = 0; e < kOctet; ++e)
       if (e < valid) narrow(v[e], line[column(e)]);
   };
-  if (f.b != nullptr) FD_UNROLL
-  for (int e = 0; e < kOctet; ++e)
-    if (e < valid) v[e] += widen(static_cast<const S*>(f.b)[column(e) * f.b_stride]);
+  if (f.b != nullptr) {
+    FD_UNROLL
+    for (int e = 0; e < kOctet; ++e)
+      if (e < valid) v[e] += widen(static_cast<const S*>(f.b)[column(e) * f.b_stride]);
+  }
   if (f.z != nullptr) store(f.z);
   with_activation(f.activation, [&](auto act) {
     FD_UNROLL
     for (int e = 0; e < kOctet; ++e)
       v[e] = Epilogue<decltype(act)>::forward(v[e], (keep >> e & 1) != 0, f.scale, f.before);
   });
-  if (f.residual.data != nullptr) FD_UNROLL
-  for (int e = 0; e < kOctet; ++e)
-    if (e < valid) v[e] = widen(*element<S>(f.residual, row, column(e))) + v[e];
+  if (f.residual.data != nullptr) {
+    FD_UNROLL
+    for (int e = 0; e < kOctet; ++e)
+      if (e < valid) v[e] = widen(*element<S>(f.residual, row, column(e))) + v[e];
+  }
   store(f.y);
 }
 

@@ -114,16 +114,20 @@ class FloatProduct {
       load<SquaresM>(stage + 4 * (k * TileA::Stride + 4 * y_), a);
       load<SquaresN>(stage + TileA::Bytes + 4 * (k * TileB::Stride + 4 * x_), b);
       FD_UNROLL
-      for (int i = 0; i < 4 * SquaresM; ++i) FD_UNROLL
-      for (int j = 0; j < 4 * SquaresN; ++j) sums_[i][j] = fma(a[i], b[j], sums_[i][j]);
+      for (int i = 0; i < 4 * SquaresM; ++i) {
+        FD_UNROLL
+        for (int j = 0; j < 4 * SquaresN; ++j) sums_[i][j] = fma(a[i], b[j], sums_[i][j]);
+      }
     }
   }
 
   FD_DEVICE void store(float* sums) const {
     FD_UNROLL
-    for (int i = 0; i < 4 * SquaresM; ++i) FD_UNROLL
-    for (int j = 0; j < 4 * SquaresN; ++j)
-      sums[(64 * (i / 4) + 4 * y_ + i % 4) * Shape::SumStride + 64 * (j / 4) + 4 * x_ + j % 4] = sums_[i][j];
+    for (int i = 0; i < 4 * SquaresM; ++i) {
+      FD_UNROLL
+      for (int j = 0; j < 4 * SquaresN; ++j)
+        sums[(64 * (i / 4) + 4 * y_ + i % 4) * Shape::SumStride + 64 * (j / 4) + 4 * x_ + j % 4] = sums_[i][j];
+    }
   }
 
  private:
@@ -166,26 +170,36 @@ class Tf32Product {
     for (int k = 0; k < Shape::K; k += 8) {
       u32 a[FragmentsM][4], b[FragmentsN][2];
       FD_UNROLL
-      for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
-      for (int e = 0; e < 4; ++e)
-        a[i][e] = round_tf32(a_tile[(k + q + 4 * (e / 2)) * TileA::Stride + 16 * i + 8 * (e % 2)]);
+      for (int i = 0; i < FragmentsM; ++i) {
+        FD_UNROLL
+        for (int e = 0; e < 4; ++e)
+          a[i][e] = round_tf32(a_tile[(k + q + 4 * (e / 2)) * TileA::Stride + 16 * i + 8 * (e % 2)]);
+      }
       FD_UNROLL
-      for (int j = 0; j < FragmentsN; ++j) FD_UNROLL
-      for (int e = 0; e < 2; ++e) b[j][e] = round_tf32(b_tile[(k + q + 4 * e) * TileB::Stride + 8 * j]);
+      for (int j = 0; j < FragmentsN; ++j) {
+        FD_UNROLL
+        for (int e = 0; e < 2; ++e) b[j][e] = round_tf32(b_tile[(k + q + 4 * e) * TileB::Stride + 8 * j]);
+      }
       FD_UNROLL
-      for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
-      for (int j = 0; j < FragmentsN; ++j) multiply_add_tf32(sums_[i][j], a[i], b[j][0], b[j][1]);
+      for (int i = 0; i < FragmentsM; ++i) {
+        FD_UNROLL
+        for (int j = 0; j < FragmentsN; ++j) multiply_add_tf32(sums_[i][j], a[i], b[j][0], b[j][1]);
+      }
     }
   }
 
   FD_DEVICE void store(float* sums) const {
     const int lane = static_cast<int>(thread_index()) % 32;
     FD_UNROLL
-    for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
-    for (int j = 0; j < FragmentsN; ++j) FD_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      const Element at = accumulator(lane, e);
-      sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
+    for (int i = 0; i < FragmentsM; ++i) {
+      FD_UNROLL
+      for (int j = 0; j < FragmentsN; ++j) {
+        FD_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const Element at = accumulator(lane, e);
+          sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
+        }
+      }
     }
   }
 

@@ -124,19 +124,25 @@ class HalfProduct {
 
   FD_DEVICE void add(int h) {
     FD_UNROLL
-    for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
-    for (int j = 0; j < FragmentsN; ++j)
-      multiply_add(sums_[i][j], a_[h][i], b_[h][j / 2][2 * (j % 2)], b_[h][j / 2][2 * (j % 2) + 1], S{});
+    for (int i = 0; i < FragmentsM; ++i) {
+      FD_UNROLL
+      for (int j = 0; j < FragmentsN; ++j)
+        multiply_add(sums_[i][j], a_[h][i], b_[h][j / 2][2 * (j % 2)], b_[h][j / 2][2 * (j % 2) + 1], S{});
+    }
   }
 
   FD_DEVICE void store(float* sums) const {
     const int lane = static_cast<int>(thread_index()) % 32;
     FD_UNROLL
-    for (int i = 0; i < FragmentsM; ++i) FD_UNROLL
-    for (int j = 0; j < FragmentsN; ++j) FD_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      const Element at = accumulator(lane, e);
-      sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
+    for (int i = 0; i < FragmentsM; ++i) {
+      FD_UNROLL
+      for (int j = 0; j < FragmentsN; ++j) {
+        FD_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const Element at = accumulator(lane, e);
+          sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
+        }
+      }
     }
   }
 

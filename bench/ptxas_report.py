@@ -65,7 +65,7 @@ def short(name: str) -> str:
         if letter == "(" and depth == 0:
             name = name[:at]
             break
-    return name.removeprefix("void ").replace("> >", ">>")
+    return re.sub(r">\s+(?=>)", ">", name.removeprefix("void "))
 
 
 def main(path: str) -> int:

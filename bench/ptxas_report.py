@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # How a kernel's name begins, as printed, and why its spills are taken.
-SPILLS = {
-    "float_tile<TileShape<128, 128, 16, 64, 32, 3>, FloatProduct": "nine words of its copies, by 1,024 product-sums a step"
-}
+SPILLS = {"float_tile<TileShape<128, 128, 16, 64, 32, 3>, FloatProduct": "nine words of copies by 1,024 product-sums"}
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")

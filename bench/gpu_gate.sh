@@ -88,7 +88,8 @@ emulated=()
 tests=(tests/test_cuda_*.py)
 if [ -n "$dry_run" ]; then
   emulated=(--emulated "$(find "$work/build/emulated" -name '_cuda*.so')")
-  step tests 90 "$PYTHON" -m pytest -p no:cacheprovider --collect-only -q "${tests[@]}" || tail -n 20 "$logs/tests.log"
+  FUSEDROP_EMULATED_CUDA=${emulated[1]} step tests 100 "$PYTHON" -m pytest -p no:cacheprovider -q -k emulated "${tests[@]}" ||
+    tail -n 30 "$logs/tests.log"
   step small 90 "$PYTHON" bench/gpu_small.py "${emulated[@]}" || tail -n 20 "$logs/small.log"
   not_run "compute-sanitizer and ncu: no GPU"
 else
@@ -102,7 +103,7 @@ else
   else
     not_run "compute-sanitizer: not installed"
   fi
-  step tests 100 "$PYTHON" -m pytest -p no:cacheprovider -q --junitxml="$logs/tests.xml" -k "not emulated" "${tests[@]}" ||
+  step tests 100 "$PYTHON" -m pytest -p no:cacheprovider -q --junitxml="$logs/tests.xml" -k "gpu or test_cuda_torch" "${tests[@]}" ||
     tail -n 30 "$logs/tests.log"
   for checker in "${checkers[@]}"; do wait "$checker" || true; done
   if command -v ncu >/dev/null && step ncu 40 ncu --clock-control none --kernel-name 'regex:_tile|_kernel' \

@@ -1,6 +1,7 @@
 """Fixtures: every instruction set of this CPU, forced one after the other, and restored."""
 
 import contextlib
+import os
 import sys
 
 import fusedrop as fd
@@ -60,6 +61,7 @@ def device(request, monkeypatch):
     else:
         module, place = cuda.module(), "cuda"
         if module is None or not cuda_devices.torch.cuda.is_available():
-            pytest.skip("no GPU, or no CUDA module for it")
+            missing = pytest.fail if os.environ.get("FUSEDROP_REQUIRE_GPU") == "1" else pytest.skip
+            missing("no GPU, or no CUDA module for it")
     monkeypatch.setenv(cuda_paths.SWITCH, "1")
     return cuda_devices.Device(module, place)

@@ -10,8 +10,8 @@ from fusedrop import reference
 RNG = fd.Philox(seed=2**63 + 7, stream=3, step=11).at(row0=5, col0=64)
 # (M, K, N): single elements, odd sizes, a tile's edge and beyond, more rows than blocks of rows, long and short K
 SHAPES = [(1, 1, 1), (2, 3, 5), (33, 65, 40), (129, 31, 66), (130, 72, 131), (40, 300, 17), (257, 8, 9)]
-# Few tiles and many products of each: K, N and M are split in y, dx and dw.
-SPLIT = [(33, 1111, 45), (40, 30, 600), (530, 20, 24)]
+# Few tiles and many products of each: K, N and M are split in y, dx and dw; more rows than db adds at once.
+SPLIT = [(33, 1111, 45), (40, 30, 600), (530, 20, 24), (2200, 3, 5)]
 LARGE = [(1420, 40, 1430), (1420, 1430, 8), (8, 1420, 1430)]  # y, dx and dw have tiles of 128x128
 TF32 = 2.0**-10  # two factors, each rounded to 11 significant bits
 

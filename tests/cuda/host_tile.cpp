@@ -92,7 +92,8 @@ void half_tile_layout(const std::string& name) {
       for (int thread = first; thread < first + 8; ++thread) {
         const Place p = Tile::brought(thread, c, Shape::Threads), p0 = Tile::brought(thread, 0, Shape::Threads);
         octets.visit(p.line * Tile::Octets + p.octet);
-        require(p.octet == p0.octet && p.line == p0.line + c * (Shape::Threads / Tile::Octets), name + ": lines in step");
+        require(p.octet == p0.octet && p.line == p0.line + c * (Shape::Threads / Tile::Octets),
+                name + ": lines in step");
         require(Tile::offset(p) == Tile::offset(p0) + c * Tile::copy_bytes(Shape::Threads), name + ": copies in step");
         together.push_back(Tile::offset(p));
       }

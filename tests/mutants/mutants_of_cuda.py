@@ -2,7 +2,7 @@
 
 from mutant import Mutant
 
-TILE, PASSES = "tests/test_cuda_host.py -k tile", "tests/test_cuda_host.py -k passes"
+TILE = "tests/test_cuda_host.py -k tile"
 LINEAR, MASKS = "tests/test_cuda_linear.py", "tests/test_cuda_masks.py"
 
 CUDA = [
@@ -137,6 +137,6 @@ CUDA = [
         "csrc/cuda/gradient.cu",
         "chunk < chunks; chunk += kFoldLines",
         "chunk < chunks; chunk += 2 * kFoldLines",
-        PASSES,
+        LINEAR,
     ),
 ]

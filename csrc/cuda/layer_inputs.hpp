@@ -16,9 +16,10 @@ inline float scale_of(const Mask& mask) { return static_cast<float>(keep_scale(m
 // A unit mask has done its work in a list; what is left of it is the scale.
 inline Mask mask_of_elements(const Mask& mask) { return drops_elements(mask) ? mask : Mask{}; }
 
-i64 padded(i64 columns);  // of a copy: rows are then 16 bytes apart, or a multiple
+i64 padded(i64 columns);  // of a copy: its rows are a multiple of 16 bytes apart
+void* take_matrix(Arena& arena, Dtype dtype, i64 rows, i64 columns);  // room for such a copy
 
-// Room for a list of n columns, filled by the caller; or the list of all.
+// Room for a list of n columns, which `list` fills; where none is wanted, the list of all.
 Columns take_columns(Arena& arena, bool wanted, i64 n);
 void list(const Columns& columns, const Mask& mask, const bool* known, i64 n, Stream stream);
 
@@ -29,17 +30,14 @@ struct LayerInputs {
   bool copied_x;
 };
 
-// wanted: whether x, w take part at all. Launches the copies unless the arena only counts.
 struct LayerOperands {
   Dtype dtype;
   i64 M, N, K;
   Matrix x, w;
   Mask mask;  // of x
-  bool wants_x, wants_w;
+  bool wants_x, wants_w;  // whether they take part at all
 };
+// Launches the copies, unless the arena only counts.
 LayerInputs prepare_inputs(Arena& arena, const LayerOperands& operands, const Call& call);
-
-// The same for two calls of `take`: the bytes of a matrix copy.
-void* take_matrix(Arena& arena, Dtype dtype, i64 rows, i64 columns);
 
 }  // namespace fusedrop::cuda

@@ -5,8 +5,8 @@
 #     bash bench/gpu_gate.sh --dry-run  no GPU: the same steps as far as they go, kernels emulated on the host
 #
 # It builds, runs the GPU tests, compute-sanitizer's four tools on small shapes, the profiler on a large layer and the
-# benchmark. It ends with a short table, writes <gpu>-<date>.json, to bench/results and to $OUT, and exits with a status
-# other than 0 where a test or a mask failed. Logs lie in $OUT, or in a temporary folder that it names. It changes no
+# benchmark. It ends with a short table, writes <gpu>-<date>.json to $OUT, and to bench/results if the GPU has passed,
+# and exits with a status other than 0 where a test or a mask failed. Logs lie in $OUT, or in a temporary folder that it names. It changes no
 # setting of the card. PYTHON names the interpreter that has PyTorch (default python3), PEERS=eager leaves torch.compile
 # out.
 set -euo pipefail
@@ -45,7 +45,11 @@ step() { # step NAME SECONDS COMMAND...: its output in NAME.log, at most so long
   printf '%-22s %4d s  %s\n' "$name" $((SECONDS - began)) "$(
     case $status in 0) echo "done" ;; 124 | 137) echo "stopped at its limit of $limit s" ;; *) echo "status $status" ;; esac
   )"
-  case $status in 124 | 137) echo "$name: stopped at its limit of $limit s" >>"$logs/reasons.txt" ;; esac
+  case $status-$name in
+    124-* | 137-*) echo "$name: stopped at its limit of $limit s" >>"$logs/reasons.txt" ;;
+    0-* | *-sanitizer-* | *-ncu | *-environment) ;; # checkers: what counts is what they found
+    *) echo "$name ended with status $status" >>"$logs/failed.txt" ;;
+  esac
   return "$status"
 }
 
@@ -93,6 +97,7 @@ if [ -n "$dry_run" ]; then
   step small 90 "$PYTHON" bench/gpu_small.py "${emulated[@]}" || tail -n 20 "$logs/small.log"
   not_run "compute-sanitizer and ncu: no GPU"
 else
+  step small 40 "$PYTHON" bench/gpu_small.py || tail -n 20 "$logs/small.log"
   # Tests and checkers at once: only the benchmark needs the card for itself.
   checkers=()
   if command -v compute-sanitizer >/dev/null; then
@@ -122,10 +127,10 @@ benchmark=(bench/bench_gpu.py --json "$logs/bench.json" --seconds $(($(left) - 6
 step bench 400 "$PYTHON" "${benchmark[@]}" || tail -n 20 "$logs/bench.log"
 [ -n "$dry_run" ] || cat "$logs/bench.log"
 
-# A file that is not in the project's results yet: that of a dry run, or of a GPU that failed, is no result.
+# Into the project's results only where the GPU has passed.
 status=0
 "$PYTHON" bench/gpu_summary.py "$logs" --results "$logs" $dry_run | tee "$logs/summary.log" || status=$?
-if [ -z "$dry_run" ] && [ -w bench/results ]; then
+if [ "$status$dry_run" = 0 ] && [ -w bench/results ]; then
   for file in "$logs"/*-20??-??-??.json; do cp "$file" bench/results/; done
 fi
 # At most eight files fit into $OUT on some machines: the result, and all logs in one.

@@ -2,7 +2,7 @@
 
     python bench/gpu_summary.py FOLDER --results FOLDER [--dry-run]
 
-Reads bench.json, tests.xml, sanitizer-<tool>.log and reasons.txt ("step: why it did not run"); writes
+Reads bench.json, tests.xml, sanitizer-<tool>.log, reasons.txt (what did not run, and why) and failed.txt; writes
 <gpu>-<date>.json. What was not measured is null. Exit status 1 where a test, a mask, a value or a checker failed, and,
 but for a dry run, where tests or benchmark did not run at all.
 """
@@ -119,6 +119,10 @@ def failures(summary: dict, wrong: list[str], dry_run: bool) -> list[str]:
     return found
 
 
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
 def shown(value: object) -> str:
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
@@ -147,9 +151,8 @@ def main() -> int:
             **of_rows(bench["rows"]),
         }
     )
-    reasons_file = options.folder / "reasons.txt"
-    reasons = reasons_file.read_text().splitlines() if reasons_file.is_file() else []
-    wrong = failures(summary, bench["wrong"], options.dry_run)
+    reasons, failed = (lines(options.folder / name) for name in ("reasons.txt", "failed.txt"))
+    wrong = failures(summary, failed + bench["wrong"], options.dry_run)
     content = {
         "device": bench["device"],
         "summary": summary,

@@ -142,7 +142,11 @@ def test_gate_passes_only_where_tests_and_benchmark_ran(tmp_path, monkeypatch, c
     assert written["summary"]["sanitizer_errors"] is None
     assert "Device not supported" in written["sanitizer"]["racecheck"]
     (tmp_path / "sanitizer-memcheck.log").write_text("========= ERROR SUMMARY: 2 errors\n")
+    (tmp_path / "failed.txt").write_text("small ended with status 1\n")
     bench["rows"][0]["masks_equal"] = False
     (tmp_path / "bench.json").write_text(json.dumps(bench))
     assert run_main(monkeypatch, tmp_path) == 1
-    assert "FAILED: a mask differs from the CPU's; compute-sanitizer found 2 errors" in capsys.readouterr().out
+    assert (
+        "FAILED: small ended with status 1; a mask differs from the CPU's; compute-sanitizer found 2 errors"
+        in capsys.readouterr().out
+    )

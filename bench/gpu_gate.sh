@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The gate of the CUDA paths: on a machine with a GPU, nvcc and PyTorch, and no network,
 #
-#     bash bench/gpu_gate.sh            about five minutes, at most eight
+#     bash bench/gpu_gate.sh            at most eight minutes
 #     bash bench/gpu_gate.sh --dry-run  no GPU: the same steps as far as they go, kernels emulated on the host
 #
 # It builds, runs the GPU tests, compute-sanitizer's four tools on small shapes, the profiler on a large layer and the
 # benchmark. It ends with a short table, writes <gpu>-<date>.json to $OUT, and to bench/results if the GPU has passed,
-# and exits with a status other than 0 where a test or a mask failed. Logs lie in $OUT, or in a temporary folder that it names. It changes no
-# setting of the card. PYTHON names the interpreter that has PyTorch (default python3), PEERS=eager leaves torch.compile
-# out.
+# and exits with a status other than 0 where a test or a mask failed. Logs lie in $OUT, or in a temporary folder that it
+# names. It changes no setting of the card. PYTHON names the interpreter that has PyTorch (default python3), PEERS=eager
+# leaves torch.compile out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

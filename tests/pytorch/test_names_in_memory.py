@@ -1,10 +1,11 @@
 """Modules whose seed and step lie in memory (`masks.draw_on`): the same masks, one step a call, and repeated ones."""
 
 import fusedrop as fd
-import fusedrop.torch as ft
 import pytest
-import torch
-from torch.utils.checkpoint import checkpoint
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+import fusedrop.torch as ft  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 
 def masks_of(module, calls):

@@ -9,16 +9,6 @@
 namespace fusedrop::bind {
 namespace {
 
-template <class It>
-std::string join_dims(It begin, It end) {
-  std::string text = "[";
-  for (It it = begin; it != end; ++it) {
-    if (it != begin) text += ", ";
-    text += *it < 0 ? "*" : std::to_string(*it);
-  }
-  return text + "]";
-}
-
 // Kernels count strides in elements and load aligned elements; anything else (packed records, odd offsets) is
 // copied once.
 py::array regular(const py::array& a) {
@@ -59,8 +49,7 @@ std::pair<const char*, const char*> extent(const py::array& a) {
 
 }  // namespace
 
-std::string shape_text(const py::array& a) { return join_dims(a.shape(), a.shape() + a.ndim()); }
-std::string shape_text(const Shape& dims) { return join_dims(dims.begin(), dims.end()); }
+std::string shape_text(const py::array& a) { return shape_text(Shape(a.shape(), a.shape() + a.ndim())); }
 
 std::string dtype_text(const py::array& a) { return py::str(a.attr("dtype")).cast<std::string>(); }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind/text.hpp"
 #include "core/args.hpp"
 
 namespace fusedrop::bind {
@@ -18,7 +19,6 @@ namespace py = pybind11;
 using Shape = std::vector<py::ssize_t>;
 
 std::string shape_text(const py::array& a);                     // "[32, 256]"
-std::string shape_text(const Shape& dims);  // "[32, 256]"; -1 prints as "*"
 std::string dtype_text(const py::array& a);                       // "float32"
 
 // float32, float64 or ml_dtypes' bfloat16, else TypeError.

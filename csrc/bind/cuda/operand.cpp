@@ -83,13 +83,6 @@ Operand operand_of(const dlpack::Tensor& t, const py::handle& array, py::object 
   return a;
 }
 
-std::string shape_text(const Shape& dims) {
-  std::string text = "[";
-  for (std::size_t d = 0; d < dims.size(); ++d)
-    text += (d == 0 ? "" : ", ") + (dims[d] < 0 ? "*" : std::to_string(dims[d]));
-  return text + "]";
-}
-
 void require_floating(const Operand& a, const char* name) {
   const bool known =
       a.type.lanes == 1 && ((a.type.code == dlpack::kFloat && (a.type.bits == 32 || a.type.bits == 16)) ||

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bind/dlpack_abi.hpp"
+#include "bind/text.hpp"
 #include "core/args.hpp"
 
 namespace fusedrop::bind::cuda {
@@ -42,7 +43,7 @@ Dtype dtype_of(const Operand& a);  // of a floating one
 
 Operand operand_of(const dlpack::Tensor& tensor, const py::handle& array, py::object loan = {}, bool read_only = false);
 
-std::string shape_text(const Shape& dims);  // "[32, 256]"; -1 prints as "*"
+using bind::shape_text;
 inline std::string shape_text(const Operand& a) { return shape_text(a.shape); }
 
 void require_floating(const Operand& a, const char* name);  // float32, float16 or bfloat16, aligned

@@ -14,7 +14,7 @@ class Arena {
   template <class T>
   T* take(i64 count) {
     T* piece = counting_ ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += (count * static_cast<i64>(sizeof(T)) + kAlignment - 1) / kAlignment * kAlignment;
+    used_ += round_up(count * static_cast<i64>(sizeof(T)), kAlignment);
     return piece;
   }
   bool counting() const { return counting_; }

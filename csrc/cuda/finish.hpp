@@ -20,8 +20,7 @@ FD_DEVICE Extent extent_of(const Gemm& g) {
 
 template <class Shape>
 FD_DEVICE Position tile_of(const Gemm& g, i64 block) {
-  const i64 tiles_m = (g.M + Shape::M - 1) / Shape::M, tiles_n = (g.N + Shape::N - 1) / Shape::N;
-  const Position tile = tile_position(block, tiles_m, tiles_n);
+  const Position tile = tile_position(block, divide_up(g.M, Shape::M), divide_up(g.N, Shape::N));
   return {tile.m * Shape::M, tile.n * Shape::N};
 }
 
@@ -35,7 +34,7 @@ struct Steps {  // of k, that a block takes
 };
 template <class Shape>
 FD_DEVICE Steps steps_of(const Gemm& g, const Extent& extent, i64 split) {
-  const i64 steps = (extent.K + Shape::K - 1) / Shape::K, first = part_begin(steps, split, g.splits);
+  const i64 steps = divide_up(extent.K, Shape::K), first = part_begin(steps, split, g.splits);
   return {first, static_cast<int>(part_begin(steps, split + 1, g.splits) - first)};
 }
 
@@ -43,8 +42,8 @@ FD_DEVICE Steps steps_of(const Gemm& g, const Extent& extent, i64 split) {
 template <class Shape>
 Grid grid_of(const Gemm& g, u32 stages) {
   constexpr u32 sums = Shape::M * Shape::SumStride * sizeof(float);
-  const i64 tiles = (g.M + Shape::M - 1) / Shape::M * ((g.N + Shape::N - 1) / Shape::N);
-  return {tiles, Shape::Threads, stages > sums ? stages : sums, static_cast<u32>(g.splits)};
+  return {divide_up(g.M, Shape::M) * divide_up(g.N, Shape::N), Shape::Threads, stages > sums ? stages : sums,
+          static_cast<u32>(g.splits)};
 }
 
 template <class S>
@@ -150,7 +149,7 @@ FD_DEVICE void finish_tile(const Gemm& g, const Extent& extent, Position tile, c
     if (g.splits == 1) {
       finish_octet<S>(g.finish, i, j, i < extent.M ? valid_of_octet(j, extent.N) : 0, bits.of(r), v);
     } else {  // whole tiles have room
-      const i64 M = round_up_to(g.M, Shape::M), N = round_up_to(g.N, Shape::N);
+      const i64 M = round_up(g.M, Shape::M), N = round_up(g.N, Shape::N);
       store_octet(g.partial + (block_index_y() * M + i) * N + j, kOctet, true, v);
     }
   }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cuda/finish.hpp"
+#include "cuda/warp_sums.hpp"
 
 namespace fusedrop::cuda {
 
@@ -147,21 +148,13 @@ class FloatProduct {
 
 // The same in TF32, a warp's part by 16x8 products over 8 of k.
 template <class Shape>
-class Tf32Product {
-  static constexpr int FragmentsM = Shape::WarpM / 16, FragmentsN = Shape::WarpN / 8;
+class Tf32Product : public WarpSums<Shape> {
   using TileA = FloatTile<Shape, Shape::M>;
   using TileB = FloatTile<Shape, Shape::N>;
+  using Sums = WarpSums<Shape>;
+  using Sums::FragmentsM, Sums::FragmentsN, Sums::row_, Sums::col_, Sums::sums_;
 
  public:
-  FD_DEVICE Tf32Product() {
-    const int warp = static_cast<int>(thread_index()) / 32;
-    row_ = warp / Shape::WarpsN * Shape::WarpM, col_ = warp % Shape::WarpsN * Shape::WarpN;
-    FD_UNROLL
-    for (auto& line : sums_)
-      for (auto& fragment : line)
-        for (float& sum : fragment) sum = 0;
-  }
-
   FD_DEVICE void add(const char* stage) {
     const int g = static_cast<int>(thread_index()) % 32 / 4, q = static_cast<int>(thread_index()) % 4;
     const float* a_tile = reinterpret_cast<const float*>(stage) + row_ + g;
@@ -187,25 +180,6 @@ class Tf32Product {
       }
     }
   }
-
-  FD_DEVICE void store(float* sums) const {
-    const int lane = static_cast<int>(thread_index()) % 32;
-    FD_UNROLL
-    for (int i = 0; i < FragmentsM; ++i) {
-      FD_UNROLL
-      for (int j = 0; j < FragmentsN; ++j) {
-        FD_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const Element at = accumulator(lane, e);
-          sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
-        }
-      }
-    }
-  }
-
- private:
-  int row_, col_;
-  float sums_[FragmentsM][FragmentsN][4];
 };
 
 template <class Shape, class Product>

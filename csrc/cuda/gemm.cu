@@ -12,9 +12,7 @@ namespace {
 constexpr i64 kWave = 132, kLeastOfK = 256, kMostSplits = 16;
 constexpr i64 kLargeTile = 128, kSmallTile = 64;
 
-i64 tiles(const Gemm& g, i64 size) { return (g.M + size - 1) / size * ((g.N + size - 1) / size); }
-
-i64 element_bytes(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 2; }
+i64 tiles(const Gemm& g, i64 size) { return divide_up(g.M, size) * divide_up(g.N, size); }
 
 bool on_16_bytes(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
 
@@ -31,7 +29,7 @@ void arrange(Operand& operand, Dtype dtype) {
 template <class S>
 FD_KERNEL void sum_splits(const FD_PARAMETER Gemm g) {
   const i64 size = g.small ? kSmallTile : kLargeTile;
-  const i64 M = round_up_to(g.M, size), N = round_up_to(g.N, size);
+  const i64 M = round_up(g.M, size), N = round_up(g.N, size);
   const Extent extent = extent_of(g);
   const Mask mask = named(g.finish.mask);
   const i64 quads = M * (N / kGroup);
@@ -67,7 +65,7 @@ void arrange(Gemm& g) {
 
 i64 partial_floats(const Gemm& g) {
   const i64 size = g.small ? kSmallTile : kLargeTile;
-  return g.splits == 1 ? 0 : g.splits * round_up_to(g.M, size) * round_up_to(g.N, size);
+  return g.splits == 1 ? 0 : g.splits * round_up(g.M, size) * round_up(g.N, size);
 }
 
 void multiply(const Gemm& g, Stream stream) {
@@ -78,9 +76,9 @@ void multiply(const Gemm& g, Stream stream) {
     multiply_half(g, stream);
   if (g.splits == 1) return;
   const i64 size = g.small ? kSmallTile : kLargeTile;
-  const i64 threads = round_up_to(g.M, size) * round_up_to(g.N, size) / kOctet;
-  const i64 blocks = threads / 256 < 4096 ? threads / 256 : 4096;
-  with_element(g.dtype, [&](auto s) { launch(&sum_splits<decltype(s)>, {blocks, 256}, stream, g); });
+  const i64 threads = round_up(g.M, size) * round_up(g.N, size) / kOctet;
+  with_element(g.dtype,
+               [&](auto s) { launch(&sum_splits<decltype(s)>, {minimum(threads / 256, 4096), 256}, stream, g); });
 }
 
 }  // namespace fusedrop::cuda

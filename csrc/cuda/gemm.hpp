@@ -9,6 +9,8 @@
 
 namespace fusedrop::cuda {
 
+inline i64 element_bytes(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 2; }
+
 struct Operand {
   const void* data;
   i64 row_stride, k_stride;

@@ -16,7 +16,7 @@ constexpr i64 kTileColumns = 128;  // 256 bytes of a row of 16-bit elements
 constexpr u32 kRowLanes = kTileColumns / kOctet;
 constexpr u32 kTileRows = kWalkThreads / kRowLanes;  // formed at a time
 
-FD_FN i64 tiles_of(i64 N) { return (N + kTileColumns - 1) / kTileColumns; }
+FD_FN i64 tiles_of(i64 N) { return divide_up(N, kTileColumns); }
 
 struct GradientKernelArgs {
   GradientArgs gradient;
@@ -105,7 +105,7 @@ FD_KERNEL FD_BOUNDS(kWalkThreads, 4) void fold_kernel(GradientArgs args, i64 chu
 }  // namespace
 
 // No row is a chunk too: somebody has to write a db of zeros.
-i64 gradient_partials(i64 M) { return M == 0 ? 1 : (M + kChunkRows - 1) / kChunkRows; }
+i64 gradient_partials(i64 M) { return M == 0 ? 1 : divide_up(M, kChunkRows); }
 
 void gradient(const GradientArgs& args, Stream stream) {
   const i64 chunks = gradient_partials(args.call.M);
@@ -116,8 +116,7 @@ void gradient(const GradientArgs& args, Stream stream) {
     launch(gradient_kernel<S>, {chunks * tiles_of(args.call.N), kWalkThreads, kTileRows * kTileColumns * sizeof(float)},
            stream, all);
     if (args.call.db != nullptr)
-      launch(fold_kernel<S>,
-             {(args.call.N + kFoldColumns - 1) / kFoldColumns, kWalkThreads, kWalkThreads * sizeof(float)}, stream,
+      launch(fold_kernel<S>, {divide_up(args.call.N, kFoldColumns), kWalkThreads, kWalkThreads * sizeof(float)}, stream,
              args, chunks);
   });
 }

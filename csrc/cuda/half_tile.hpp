@@ -8,6 +8,7 @@
 #pragma once
 
 #include "cuda/finish.hpp"
+#include "cuda/warp_sums.hpp"
 
 namespace fusedrop::cuda {
 
@@ -82,24 +83,16 @@ class HalfCopier {
 };
 
 template <class S, class Shape, Major major_a, Major major_b>
-class HalfProduct {
+class HalfProduct : public WarpSums<Shape> {
   using TileA = HalfTile<major_a, Shape::M, Shape::K>;
   using TileB = HalfTile<major_b, Shape::N, Shape::K>;
-  static constexpr int FragmentsM = Shape::WarpM / 16, FragmentsN = Shape::WarpN / 8, Halves = Shape::K / 16;
+  using Sums = WarpSums<Shape>;
+  using Sums::FragmentsM, Sums::FragmentsN, Sums::row_, Sums::col_, Sums::sums_;
+  static constexpr int Halves = Shape::K / 16;
   static_assert(Halves == 2, "fragments are loaded half a step ahead");
 
  public:
   static constexpr u32 kTileA = TileA::Bytes, kStage = kTileA + TileB::Bytes;
-
-  FD_DEVICE HalfProduct() {
-    const int warp = static_cast<int>(thread_index()) / 32;
-    row_ = warp / Shape::WarpsN * Shape::WarpM;
-    col_ = warp % Shape::WarpsN * Shape::WarpN;
-    FD_UNROLL
-    for (auto& line : sums_)
-      for (auto& fragment : line)
-        for (float& sum : fragment) sum = 0;
-  }
 
   // Fragments of half h of the step at `stage`, into set h.
   FD_DEVICE void load(u32 stage, int h) {
@@ -131,25 +124,8 @@ class HalfProduct {
     }
   }
 
-  FD_DEVICE void store(float* sums) const {
-    const int lane = static_cast<int>(thread_index()) % 32;
-    FD_UNROLL
-    for (int i = 0; i < FragmentsM; ++i) {
-      FD_UNROLL
-      for (int j = 0; j < FragmentsN; ++j) {
-        FD_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const Element at = accumulator(lane, e);
-          sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];
-        }
-      }
-    }
-  }
-
  private:
-  int row_, col_;
   u32 a_[2][FragmentsM][4], b_[2][FragmentsN / 2][4];
-  float sums_[FragmentsM][FragmentsN][4];
 };
 
 template <class S, class Shape, Major major_a, Major major_b>

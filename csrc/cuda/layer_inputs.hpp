@@ -25,9 +25,7 @@ void list(const Columns& columns, const Mask& mask, const bool* known, i64 n, St
 
 struct LayerInputs {
   Columns columns;  // of x and w that count
-  Matrix x, w;      // without the others
-  float scale;      // of x's kept elements: already in the copy of x, where there is one
-  bool copied_x;
+  Matrix x, w;      // without the others; a copy of x has the scale in it
 };
 
 struct LayerOperands {

@@ -53,7 +53,7 @@ struct Backward {
   }
 
   void run(Gemm g, float* partial, bool has_gaps) const {
-    if (has_gaps) fill_zero(g.finish.y, (g.M * g.N) * (args.dtype == Dtype::float32 ? 4 : 2), call.stream);
+    if (has_gaps) fill_zero(g.finish.y, g.M * g.N * element_bytes(g.dtype), call.stream);
     g.partial = partial;
     multiply(g, call.stream);
   }

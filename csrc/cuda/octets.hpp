@@ -11,12 +11,11 @@ namespace fusedrop::cuda {
 constexpr u32 kWalkThreads = 256;
 constexpr i64 kWalkBlocks = 4096;  // enough for every GPU's multiprocessors, several times over
 
-FD_FN i64 octets_of_row(i64 N) { return (N + kGroup - 1) / kGroup * kQuad; }  // whole groups
+FD_FN i64 octets_of_row(i64 N) { return divide_up(N, kGroup) * kQuad; }  // whole groups
 
 // For a kernel that goes over [M, N] with OctetWalk; nothing is launched where there is no element.
 inline Grid walk_grid(i64 M, i64 N) {
-  const i64 blocks = (M * octets_of_row(N) + kWalkThreads - 1) / kWalkThreads;
-  return {blocks < kWalkBlocks ? blocks : kWalkBlocks, kWalkThreads};
+  return {minimum(divide_up(M * octets_of_row(N), kWalkThreads), kWalkBlocks), kWalkThreads};
 }
 
 // for (OctetWalk at(M, N); at.more(); at.next()): the lanes of a warp make the same number of steps, so that all of them

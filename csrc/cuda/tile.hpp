@@ -39,8 +39,6 @@ FD_FN i64 part_begin(i64 steps, i64 part, i64 parts) { return steps * part / par
 
 constexpr int kOctet = 8;  // elements a thread moves at a time: 16 bytes of 16-bit ones
 
-FD_FN i64 round_up_to(i64 n, i64 unit) { return (n + unit - 1) / unit * unit; }
-
 FD_FN int at_most(int most, i64 left) { return left < most ? static_cast<int>(left) : most; }
 
 // How many of the 8 elements from `at` on lie below `end`.

@@ -116,7 +116,6 @@ LinearForwardArgs forward_args(const Saved& s, const Operand& b, const Operand& 
   args.before = s.before;
   args.mask = s.mask;
   args.input_mask = s.input_mask;
-  args.input_scale = keep_scale(s.input_mask.threshold);
   return args;
 }
 
@@ -255,7 +254,6 @@ py::tuple linear_backward(const py::handle& dy_given, const py::handle& saved_in
   args.before = s.before;
   args.mask = s.mask;
   args.input_mask = s.input_mask;
-  args.input_scale = keep_scale(s.input_mask.threshold);
   Call call = s.call(stream);
   const Operand workspace = s.library.workspace(fusedrop::cuda::linear_backward_workspace(args, call), stream);
   call.workspace = workspace.data;

@@ -1,0 +1,128 @@
+"""The specification in NumPy, and the generator's words. Its cases run once: no kernel of ours takes part.
+
+Sums of products are taken over few terms, for which every matmul of one machine is the same in every run.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+
+from digests import api, inputs
+from digests.cases import Case, label
+from digests.linear import ACTIVATIONS
+
+NAMES = [{}, {"row0": 5, "col0": 45}, {"repeat": 3, "period": 5, "row0": 2}, {"seed": 2**64 - 1, "stream": 2**31}]
+RATES = (0.0, 0.00001, 0.25, 0.5, 0.999999, 1.0)
+FUSED = [
+    {"activation": "relu", "p": 0.5, "input_p": 0.25},
+    {"activation": "gelu", "p": 0.5, "dropout_first": True},
+    {"activation": "tanh", "p": 0.5, "granularity": "unit", "residual": True, "active": True},
+    {"activation": "sigmoid", "bias": False},
+]
+CONVOLUTIONS = [
+    {"stride": 2, "padding": 1, "p": 0.5, "activation": "relu"},
+    {"stride": (1, 2), "p": 0.5, "input_p": 0.25, "granularity": "channel", "layout": "NHWC"},
+]
+RECURRENT = [
+    {"input_p": 0.3, "recurrent_p": 0.2},
+    {"input_p": 0.3, "recurrent_p": 0.2, "constant": False, "apart": False, "sequences": False},
+]
+POOLS = [
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+    {"kernel_size": (2, 3), "layout": "NHWC"},
+    {"kernel_size": 3, "padding": 1, "count_include_pad": False},
+]
+
+
+def cases():
+    """Words, masks, formulas and whole layers."""
+    runs = {f"words/{n}": functools.partial(generator_words, n) for n in (1, 5)}
+    runs["rates"] = lambda: {
+        "threshold": [api.call("reference.threshold", p) for p in RATES],
+        "scale": [float(api.call("reference.scale", p)) for p in RATES],
+    }
+    for place, granularity in itertools.product(NAMES, ("element", "unit")):
+        runs[f"mask/{label(place)},{granularity}"] = functools.partial(mask, place, granularity)
+    for activation in ACTIVATIONS:
+        runs[f"activation/{activation}"] = functools.partial(activate, activation)
+    for options in FUSED:
+        runs[f"linear/{label(options)}"] = functools.partial(linear, options)
+    for options in CONVOLUTIONS:
+        runs[f"conv2d/{label(options)}"] = functools.partial(conv2d, options)
+    for options in RECURRENT:
+        runs[f"lstm/{label(options)}"] = functools.partial(lstm, options)
+    for kind, options in [*itertools.product(("max", "avg"), POOLS[:2]), ("avg", POOLS[2])]:
+        runs[f"pooling/{kind},{label(options)}"] = functools.partial(pool, kind, options)
+    runs["names"] = names
+    runs["settings"] = lambda: {"told": api.settings()}
+    for key, run in runs.items():
+        yield Case(key, lambda run=run: run, every_isa=False)
+
+
+def generator_words(n):
+    """Philox of n counters, and of the edges of its range."""
+    counters = [inputs.whole(f"counter {i}", (n,), 0, 2**32).astype(np.uint64) for i in range(4)]
+    edges = [np.array([0, 2**32 - 1], np.uint64)] * 4
+    keys = [(0, 0), (2**32 - 1, 2**32 - 1), (0xA4093822, 0x299F31D0)]
+    call = functools.partial(api.call, "reference.philox4x32_10")
+    return {"words": [list(call(counter, key)) for counter in (counters, edges) for key in keys]}
+
+
+def mask(place, granularity):
+    rng = api.mask_name(**place)
+    call = functools.partial(api.call, "reference.dropout_mask", p=0.3, rng=rng, granularity=granularity)
+    x = inputs.normal("reference x", (6, 70), "f64", "specials")
+    dropped = [
+        api.call("reference.dropout", x, p=0.3, rng=rng, granularity=granularity, scaling=scaling)
+        for scaling in ("inverted", "classic")
+    ]
+    return {"keep": [call(shape) for shape in ((6, 70), (2, 3, 33), 40)], "dropout": dropped}
+
+
+def activate(activation):
+    x, dy = (inputs.normal(f"reference {name}", (6, 70), "f64", "specials") for name in ("x", "dy"))
+    y = api.call("reference.activate", x, activation)
+    return {"y": y, "dx": api.call("reference.activate_backward", dy, x, activation)}
+
+
+def linear(options):
+    options, draw = dict(options), inputs.Draw("reference linear", "f64")
+    b = draw("b", 6) if options.pop("bias", True) else None
+    if options.pop("residual", False):
+        options["residual"] = draw("residual", 5, 6)
+    if options.pop("active", False):
+        options["active_inputs"] = inputs.flags("reference active", 7)
+    call = functools.partial(api.call, "reference.linear_forward", rng=api.mask_name())
+    y, saved = call(draw("x", 5, 7), draw("w", 6, 7), b, **options)
+    return {"y": y, "gradients": list(api.call("reference.linear_backward", draw("dy", 5, 6), saved))}
+
+
+def conv2d(options):
+    draw = inputs.Draw("reference conv2d", "f64")
+    shape = (2, 6, 5, 3) if options.get("layout") == "NHWC" else (2, 3, 6, 5)
+    call = functools.partial(api.call, "reference.conv2d_forward", rng=api.mask_name())
+    y, saved = call(draw("x", *shape), draw("w", 4, 3, 3, 2), draw("b", 4), **options)
+    return {"y": y, "gradients": list(api.call("reference.conv2d_backward", draw("dy", *y.shape), saved))}
+
+
+def lstm(options):
+    draw = inputs.Draw("reference lstm", "f64")
+    arrays = [draw(name, *shape) for name, shape in (("x", (2, 3, 4)), ("w", (20, 4)), ("u", (20, 5)), ("b", (20,)))]
+    h0, c0, dh, dc = (draw(name, 2, 5) for name in ("h0", "c0", "dh", "dc"))
+    y, state, saved = api.call("reference.lstm_forward", *arrays, h0=h0, c0=c0, rng=api.mask_name(), **options)
+    gradients = api.call("reference.lstm_backward", draw("dy", *y.shape), saved, dh=dh, dc=dc)
+    return {"y": [y, *state], "gradients": list(gradients)}
+
+
+def pool(kind, options):
+    x = inputs.normal("reference images", (2, 7, 6, 5), "f64")
+    y = api.call(f"reference.{kind}_pool2d", x, **options)
+    dy = inputs.normal("reference dy", (y[0] if kind == "max" else y).shape, "f64")
+    return {"y": y, "dx": api.call(f"reference.{kind}_pool2d", x, dy=dy, **options)}
+
+
+def names():
+    """A mask's name: its fields, and the names made from it."""
+    name = api.mask_name(row0=5, col0=45, repeat=3, period=7)
+    return {"fields": [api.name_fields(other) for other in (name, *api.names_after(name))]}

@@ -12,34 +12,34 @@ FLOAT_ISAS = ("scalar", "avx2", "avx512")  # avx512_bf16 has kernels of its own 
 
 @contextlib.contextmanager
 def forced(isa):
-    """`isa` in use, and the former one again; on a CPU that lacks it the test is skipped and counted by name."""
-    if isa not in fd.available_isas():
+    """`isa` inside, the previous one after it; a CPU without `isa` skips the test and reports its name."""
+    if isa not in fd.config.available_isas():
         pytest.skip(f"this CPU has no {isa}")
-    before = fd.isa()
-    fd.use_isa(isa)
+    before = fd.config.get_isa()
+    fd.config.set_isa(isa)
     yield isa
-    fd.use_isa(before)
+    fd.config.set_isa(before)
 
 
 @pytest.fixture(params=FLOAT_ISAS)
 def isa(request):
-    """Runs the test once per instruction set that float32 and float64 know."""
+    """Runs the test once per instruction set with kernels for float32 and float64."""
     with forced(request.param) as name:
         yield name
 
 
 @pytest.fixture(params=(*FLOAT_ISAS, "avx512_bf16"))
 def every_isa(request):
-    """Runs the test once per instruction set, for what takes bfloat16."""
+    """Runs the test once per instruction set, for tests with bfloat16."""
     with forced(request.param) as name:
         yield name
 
 
 @pytest.fixture
 def threads():
-    """Sets the thread count for a test and goes back to the default after it."""
-    yield fd.set_num_threads
-    fd.set_num_threads(0)
+    """Sets the thread count in a test and restores the default after it."""
+    yield fd.config.set_num_threads
+    fd.config.set_num_threads(0)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,8 @@ def emulated_cuda(tmp_path_factory):
 def device(request, monkeypatch):
     """Runs the test on the CUDA module's kernels, emulated in tensors of the CPU and on a GPU."""
     import cuda_devices
-    from fusedrop import cuda, cuda_paths
+    from fusedrop import cuda
+    from fusedrop.cuda import paths
 
     if request.param == "emulated":
         module, place = request.getfixturevalue("emulated_cuda"), "cpu"
@@ -63,5 +64,5 @@ def device(request, monkeypatch):
         if module is None or not cuda_devices.torch.cuda.is_available():
             missing = pytest.fail if os.environ.get("FUSEDROP_REQUIRE_GPU") == "1" else pytest.skip
             missing("no GPU, or no CUDA module for it")
-    monkeypatch.setenv(cuda_paths.SWITCH, "1")
+    monkeypatch.setenv(paths.SWITCH, "1")
     return cuda_devices.Device(module, place)

@@ -1,21 +1,23 @@
-// activations: one struct each, for every target.
+// activations: one struct per activation, shared by all targets.
 //
 //   forward(z)       act(z)
-//   backward(g, s)   g * act'(z), where s is what the layer keeps for backward: its output
-//                    act(z), the pre-activation z, or nothing
+//   backward(g, s)   g * act'(z), where s is what the layer saves for backward: its output act(z), the
+//                    pre-activation z, or nothing
 //
-// To add one: its struct here, its line in FUSEDROP_ACTIVATIONS, its formula in python/fusedrop/reference/linear.py.
-// Kept NaN and Inf propagate as IEEE arithmetic says; relu passes NaN, which a plain max(z, 0) may lose.
+// To add an activation, write its struct here, add its line to FUSEDROP_ACTIVATIONS and write its formula in
+// python/fusedrop/reference/linear.py.
+// NaN and Inf propagate as in IEEE arithmetic. relu passes NaN; a plain max(z, 0) can lose it.
 #pragma once
 
 #include "core/math.hpp"
 
 namespace fusedrop {
 
-enum class Keeps { nothing, output, preactivation };
+// What a layer saves for backward: nothing, its output y, or its pre-activation z.
+enum class SavedKind { nothing, output, preactivation };
 
 struct Identity {
-  static constexpr Keeps keeps = Keeps::nothing;
+  static constexpr SavedKind saves = SavedKind::nothing;
   template <class V>
   static FD_FN V forward(V z) {
     return z;
@@ -27,20 +29,20 @@ struct Identity {
 };
 
 struct Relu {  // max(z, 0)
-  static constexpr Keeps keeps = Keeps::output;
+  static constexpr SavedKind saves = SavedKind::output;
   template <class V>
   static FD_FN V forward(V z) {
     return max(V(scalar_of<V>(0)), z);
   }
   template <class V>
-  static FD_FN V backward(V g, V a) {  // selected, not multiplied: an Inf gradient of a dead unit is 0
+  static FD_FN V backward(V g, V a) {  // select, not multiply: the gradient of a dead unit is 0 even where g is Inf
     const V zero(scalar_of<V>(0));
     return select(less_equal(a, zero), zero, g);
   }
 };
 
 struct Gelu {  // z Phi(z); Hendrycks and Gimpel, 1606.08415
-  static constexpr Keeps keeps = Keeps::preactivation;
+  static constexpr SavedKind saves = SavedKind::preactivation;
   template <class V>
   static FD_FN V forward(V z) {
     V gauss;
@@ -54,10 +56,10 @@ struct Gelu {  // z Phi(z); Hendrycks and Gimpel, 1606.08415
   }
 };
 
-// z (1 + tanh u) / 2 with u = sqrt(2/pi) (z + 0.044715 z^3); (1 + tanh u) / 2 is sigmoid(2u), which keeps the tail's
-// digits.
+// z (1 + tanh u) / 2 with u = sqrt(2/pi) (z + 0.044715 z^3). (1 + tanh u) / 2 is computed as sigmoid(2u), which stays
+// accurate in the tail.
 struct GeluTanh {
-  static constexpr Keeps keeps = Keeps::preactivation;
+  static constexpr SavedKind saves = SavedKind::preactivation;
   static constexpr double slope = 1.5957691216057308;  // 2 sqrt(2/pi)
   static constexpr double cubic = 0.044715;
   template <class V>
@@ -79,7 +81,7 @@ struct GeluTanh {
 };
 
 struct Silu {  // z sigmoid(z)
-  static constexpr Keeps keeps = Keeps::preactivation;
+  static constexpr SavedKind saves = SavedKind::preactivation;
   template <class V>
   static FD_FN V forward(V z) {
     return z * sigmoid(z);
@@ -92,7 +94,7 @@ struct Silu {  // z sigmoid(z)
 };
 
 struct Tanh {
-  static constexpr Keeps keeps = Keeps::output;
+  static constexpr SavedKind saves = SavedKind::output;
   template <class V>
   static FD_FN V forward(V z) {
     return tanh(z);
@@ -104,7 +106,7 @@ struct Tanh {
 };
 
 struct Sigmoid {
-  static constexpr Keeps keeps = Keeps::output;
+  static constexpr SavedKind saves = SavedKind::output;
   template <class V>
   static FD_FN V forward(V z) {
     return sigmoid(z);
@@ -115,7 +117,7 @@ struct Sigmoid {
   }
 };
 
-// The table: enumerator, struct, the name users write.
+// The table of activations: enumerator, struct, the name that users write.
 #define FUSEDROP_ACTIVATIONS(X)       \
   X(identity, Identity, "identity")   \
   X(relu, Relu, "relu")               \
@@ -131,7 +133,7 @@ enum class Activation {
 #undef FUSEDROP_ENUMERATOR
 };
 
-// The one switch from a run-time activation to a compile-time one: calls f(Act{}).
+// The only switch from a run-time activation to a compile-time one: calls f(Act{}).
 template <class F>
 FD_FN auto with_activation(Activation activation, F f) {
   switch (activation) {

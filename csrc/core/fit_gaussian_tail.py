@@ -1,7 +1,7 @@
 """Prints csrc/core/gaussian_tail.hpp: the polynomial behind the GELU's normal distribution function.
 
 Q(a) = 1 - Phi(a) = exp(-a^2/2) * t * S(t) with t = 1 / (1 + a/4), for a >= 0. S is smooth on (0, 1], so a polynomial
-through its Chebyshev nodes converges fast; the factor t carries the tail's 1/a. Needs mpmath. Run:
+through its Chebyshev nodes converges fast; the factor t describes the tail's 1/a. The script needs mpmath. Run:
 
     python csrc/core/fit_gaussian_tail.py > csrc/core/gaussian_tail.hpp
 """
@@ -37,15 +37,16 @@ def worst_error(coefficients):
 
 
 def main():
-    print("// gaussian_tail: coefficients of S(t), lowest power first; written by csrc/core/fit_gaussian_tail.py.")
+    print("// gaussian_tail: coefficients of S(t), lowest power first.", end=" ")
+    print("csrc/core/fit_gaussian_tail.py writes this file.")
     print('#pragma once\n\n#include "core/platform.hpp"\n\nnamespace fusedrop {\n')
     print("template <class T>\nstruct GaussianTail;\n")
     for name, degree in DEGREES.items():
         coefficients = chebyshev_fit(degree)
-        print(f"// relative error of the tail {mp.nstr(worst_error(coefficients), 2)} before rounding")
+        print(f"// Relative error of the tail: {mp.nstr(worst_error(coefficients), 2)} before rounding")
         print(f"template <>\nstruct GaussianTail<{name}> {{")
         print(f"  static constexpr int degree = {degree};")
-        print("  // a function, so that device code may use it and no object file exports the table")
+        print("  // A function: device code can call it, and no object file exports the table.")
         print("  static FD_FN constexpr double coefficient(int power) {")
         print(f"    constexpr double c[{degree + 1}] = {{")
         for value in coefficients:

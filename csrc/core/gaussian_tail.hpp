@@ -1,4 +1,4 @@
-// gaussian_tail: coefficients of S(t), lowest power first; written by csrc/core/fit_gaussian_tail.py.
+// gaussian_tail: coefficients of S(t), lowest power first. csrc/core/fit_gaussian_tail.py writes this file.
 #pragma once
 
 #include "core/platform.hpp"
@@ -8,11 +8,11 @@ namespace fusedrop {
 template <class T>
 struct GaussianTail;
 
-// relative error of the tail 2.7e-9 before rounding
+// Relative error of the tail: 2.7e-9 before rounding
 template <>
 struct GaussianTail<float> {
   static constexpr int degree = 11;
-  // a function, so that device code may use it and no object file exports the table
+  // A function: device code can call it, and no object file exports the table.
   static FD_FN constexpr double coefficient(int power) {
     constexpr double c[12] = {
         0.099735570506156006, 0.099735452692562371, 0.093507822126709289, 0.080923945007300965,
@@ -23,11 +23,11 @@ struct GaussianTail<float> {
   }
 };
 
-// relative error of the tail 1.2e-17 before rounding
+// Relative error of the tail: 1.2e-17 before rounding
 template <>
 struct GaussianTail<double> {
   static constexpr int degree = 24;
-  // a function, so that device code may use it and no object file exports the table
+  // A function: device code can call it, and no object file exports the table.
   static FD_FN constexpr double coefficient(int power) {
     constexpr double c[25] = {
         0.099735570100358169,   0.099735570100359153,   0.093502096968884585,   0.081035150722691865,

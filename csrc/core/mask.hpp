@@ -4,39 +4,40 @@
 //   word = philox4x32_10(ctr, key)[(col % 32) / 8]
 //   keep = 16-bit half (col % 2) of word >= threshold            threshold = round_half_even(p * 65536)
 //
-// One call serves eight columns of a 32-column group, in the order of a tensor core's accumulator fragment: word
-// i, half h of call q is column 8i + 2q + h. The row is the global row, or one derived from it (see row_coordinate).
+// One call of the generator gives eight columns of a 32-column group, in the order of a tensor core's accumulator
+// fragment: half h of word i of call q is column 8i + 2q + h. The row is the global row, or a value derived from it
+// (see row_coordinate).
 #pragma once
 
 #include "core/philox.hpp"
 
 namespace fusedrop {
 
-constexpr u32 kThresholdAll = 65536;  // p = 1: nothing is kept
-constexpr u32 kUnitRow = 0xffffffff;  // reserved row of one-decision-per-column masks
-constexpr u32 kInputStream = 0x80000000;  // flipped in `stream` for the mask of a layer's input
-constexpr u64 kMaxRows = kUnitRow;  // global rows stop below the reserved one
-constexpr u64 kMaxCols = u64{1} << 35;  // 4 * (col / 32) is a u32
-constexpr int kGroup = 32;  // columns of a group; one keep word of 32 bits
+constexpr u32 kThresholdAll = 65536;  // p = 1: every element is dropped
+constexpr u32 kUnitRow = 0xffffffff;  // reserved row: unit dropout decides once per column and uses this row
+constexpr u32 kInputStream = 0x80000000;  // this bit of `stream` is flipped for the mask of a layer's input
+constexpr u64 kMaxRows = kUnitRow;  // global rows are smaller than the reserved row
+constexpr u64 kMaxCols = u64{1} << 35;  // 4 * (col / 32) must fit a u32
+constexpr int kGroup = 32;  // columns of a group: one keep word has 32 bits
 
 struct Mask {
   u64 seed = 0;
   u32 stream = 0;
   u32 step = 0;
-  u64 row0 = 0;  // global coordinates of the array's element (0, 0)
+  u64 row0 = 0;  // row0, col0: global coordinates of element (0, 0) of the array
   u64 col0 = 0;
-  u64 repeat = 1;  // constant over blocks of `repeat` rows,
-  u64 period = 0;  // and again after `period` of those; 0: never
-  u32 threshold = 0;  // 0 keeps all, kThresholdAll keeps none
-  bool unit = false;  // one decision per column
-  // CUDA only: device memory that holds seed and step, or seed, step and stream, instead of the members above; what a
-  // captured graph reads at each replay. `stream` is then flipped into the one that is read.
-  const i64* drawn = nullptr;
-  bool draws_stream = false;
+  u64 repeat = 1;  // `repeat` consecutive rows share one mask row
+  u64 period = 0;  // mask rows start again after `period` mask rows; 0: never
+  u32 threshold = 0;  // 0 keeps every element, kThresholdAll keeps none
+  bool unit = false;  // unit dropout: one decision per column
+  // CUDA only: device memory that holds (seed, step) or (seed, step, stream). It replaces the members above, and a
+  // captured graph reads it at each replay. The member `stream` is then xor-ed into the stream that was read.
+  const i64* device_key = nullptr;
+  bool device_key_has_stream = false;
 };
 
-// 65536 / (65536 - t): exact in expectation for the effective rate t / 65536; 0 where nothing is kept, so no Inf
-// and no NaN.
+// 65536 / (65536 - t): the expectation is exact for the effective rate t / 65536. The scale is 0 where every element is
+// dropped, so that no Inf and no NaN appears.
 FD_FN constexpr double keep_scale(u32 threshold) {
   return threshold == kThresholdAll ? 0.0 : 65536.0 / static_cast<double>(kThresholdAll - threshold);
 }
@@ -49,7 +50,7 @@ FD_FN u32 row_coordinate(const Mask& mask, u64 local_row) {
   return static_cast<u32>(row);
 }
 
-// The four words of one generator call: columns 32*block + 8i + 2q + h for i in 0..3, h in 0..1.
+// The four words of one generator call, for columns 32*block + 8i + 2q + h with i in 0..3 and h in 0..1.
 FD_FN PhiloxWords<u32> fragment_words(const Mask& mask, u32 row, u32 block, u32 q) {
   const PhiloxWords<u32> counter{4 * block + q, row, mask.step, mask.stream};
   return philox4x32_10(counter, static_cast<u32>(mask.seed), static_cast<u32>(mask.seed >> 32));
@@ -57,7 +58,7 @@ FD_FN PhiloxWords<u32> fragment_words(const Mask& mask, u32 row, u32 block, u32 
 
 FD_FN bool keep_half(u32 word, u32 half, u32 threshold) { return ((word >> (16 * half)) & 0xffff) >= threshold; }
 
-// 32 keep bits of one row and one 32-column group, bit c for column c.
+// The 32 keep bits of one row of a 32-column group: bit c for column c.
 FD_FN u32 keep_word(const Mask& mask, u32 row, u32 block) {
   u32 bits = 0;
   for (u32 q = 0; q < 4; ++q) {
@@ -70,13 +71,14 @@ FD_FN u32 keep_word(const Mask& mask, u32 row, u32 block) {
   return bits;
 }
 
-// One element by its local coordinates: the contract, read directly. Kernels use the wider forms above.
+// One element, by its local coordinates: a direct transcription of the contract. Kernels use the wider forms above.
 FD_FN bool keep_element(const Mask& mask, u64 local_row, u64 local_col) {
   const u64 col = mask.col0 + local_col;
   const u32 c = static_cast<u32>(col % kGroup);
   const PhiloxWords<u32> words =
       fragment_words(mask, row_coordinate(mask, local_row), static_cast<u32>(col / kGroup), (c % 8) / 2);
-  const u32 word = c < 16 ? (c < 8 ? words.w0 : words.w1) : (c < 24 ? words.w2 : words.w3);  // registers have no index
+  // Not an array: an index that is only known at run time would move the words from registers to memory.
+  const u32 word = c < 16 ? (c < 8 ? words.w0 : words.w1) : (c < 24 ? words.w2 : words.w3);
   return keep_half(word, c % 2, mask.threshold);
 }
 

@@ -1,8 +1,9 @@
-// math: exp, sigmoid, tanh and the normal distribution for any V (float, double or a SIMD pack).
+// math: exp, sigmoid, tanh and the normal distribution for any V (float, double or a SIMD vector).
 //
-// Numerics  built from fma, so every instruction set gives the same bits; at most about 3 units in the last place for
-//           exp, sigmoid and tanh, the absolute error of the normal distribution stays below 1 unit of 1.0
-// Limits    NaN in, NaN out; overflow gives Inf, underflow goes through the subnormals to 0
+// Numerics  built from fma, so every instruction set gives the same bits; the error of exp, sigmoid and tanh is at most
+//           about 3 units in the last place; the absolute error of the normal distribution is below one unit in the
+//           last place of 1.0
+// Limits    NaN gives NaN; overflow gives Inf; underflow goes through the subnormal numbers to 0
 #pragma once
 
 #include "core/gaussian_tail.hpp"
@@ -10,15 +11,15 @@
 
 namespace fusedrop {
 
-// e^r - 1 = r + r^2/2 + ...: Taylor's series on |r| <= ln(2)/2, cut where its remainder is below half a unit in
-// the last place (degree 7: 5e-9; degree 13: 4e-18), so the coefficients need no fit.
+// e^r - 1 = r + r^2/2 + ... for |r| <= ln(2)/2: the Taylor series, cut where its remainder is below half a unit in the
+// last place (degree 7: 5e-9; degree 13: 4e-18). So the coefficients need no fit.
 template <class T>
 struct ExpFormat;
 template <>
 struct ExpFormat<float> {
   static constexpr int degree = 7;
   static constexpr float ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;  // hi has 9 bits: n * hi is exact
-  static constexpr float lowest = -104.0f, highest = 89.0f;                // beyond: 0 and Inf
+  static constexpr float lowest = -104.0f, highest = 89.0f;  // below: 0; above: Inf
 };
 template <>
 struct ExpFormat<double> {
@@ -27,7 +28,7 @@ struct ExpFormat<double> {
   static constexpr double lowest = -746.0, highest = 710.0;
 };
 
-// x = n ln2 + r; returns n and e^r - 1.
+// Writes x as n ln2 + r. Returns e^r - 1, and n by reference.
 template <class V>
 FD_FN V exp_reduced(V x, V& n) {
   using T = scalar_of<V>;
@@ -52,7 +53,7 @@ FD_FN V exp(V x) {
   x = min(V(F::highest), max(V(F::lowest), x));
   V n;
   const V e = exp_reduced(x, n);
-  // 2^n in two factors: n = 128 and the subnormal results have no single power of two in range.
+  // 2^n in two factors: for n = 128 and for subnormal results, 2^n itself is out of range.
   const V half = round_even(n * V(T(0.5)));
   const V first = pow2(half);
   return fma(e, first, first) * pow2(n - half);
@@ -77,7 +78,7 @@ FD_FN V tanh(V x) {
   return copy_sign(numerator / (numerator + V(T(2))), x);
 }
 
-// Phi(z), the normal distribution function; gauss receives exp(-z^2/2), which the density shares.
+// Phi(z), the normal distribution function. gauss receives exp(-z^2/2), which the density needs too.
 template <class V>
 FD_FN V normal_cdf(V z, V& gauss) {
   using T = scalar_of<V>;

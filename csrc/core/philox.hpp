@@ -3,8 +3,8 @@
 //
 //   four u32 words = philox4x32_10(counter of four u32, key of two u32)
 //
-// A word U is a u32 (one CUDA thread, one scalar call) or a SIMD pack that offers the same two operations,
-// multiply_wide and xor3. Ten rounds: the published default; seven pass the same tests but with no margin.
+// A word U is a u32, or a type with the same two operations, multiply_wide and xor3 (see cuda/runtime/device.hpp). Ten
+// rounds are the published default; seven rounds pass the same tests, but without a margin.
 #pragma once
 
 #include "core/platform.hpp"
@@ -43,7 +43,7 @@ FD_FN constexpr PhiloxWords<U> philox4x32_10(PhiloxWords<U> c, u32 key0, u32 key
   return c;
 }
 
-// Known answers published with Random123: a wrong constant, round count or word order does not compile.
+// Known answers published with Random123. With a wrong constant, round count or word order this file does not compile.
 constexpr bool philox_gives(PhiloxWords<u32> counter, u32 key0, u32 key1, PhiloxWords<u32> want) {
   const PhiloxWords<u32> got = philox4x32_10(counter, key0, key1);
   return got.w0 == want.w0 && got.w1 == want.w1 && got.w2 == want.w2 && got.w3 == want.w3;

@@ -1,11 +1,11 @@
-// platform: the few words that differ between a C++ and a CUDA compiler, and the arithmetic of sizes.
+// platform: what differs between a C++ compiler and a CUDA compiler; integer types; integer arithmetic on sizes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-// Every function of core/ is FD_FN: inlined always, so an object file compiled for one instruction set exports no
-// copy of it that the linker could hand to a CPU without that instruction set.
+// Every function of core/ is FD_FN and so is always inlined: an object file that is compiled for one instruction set
+// exports no copy that the linker could choose for a CPU without that instruction set.
 #if defined(__CUDACC__)
 #define FD_FN __host__ __device__ __forceinline__
 #else

@@ -1,5 +1,5 @@
-// scalar: the operations that activations are written in, for one float or double. A SIMD pack offers the same
-// names for its lanes (cpu/vec_*.hpp), so one formula serves a CUDA thread, the scalar CPU and every vector width.
+// scalar: the operations in which activations are written, for one float or double. A SIMD vector has operations of the
+// same names for its lanes (cpu/simd/), so one formula works for a CUDA thread, the scalar CPU and every vector width.
 #pragma once
 
 #include <cmath>
@@ -27,7 +27,8 @@ using scalar_of = typename ScalarOf<V>::type;
 FD_FN float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
 FD_FN double fma(double a, double b, double c) { return ::fma(a, b, c); }
 
-// min and max return their second argument when either is NaN, as x86 does: put the value that must survive second.
+// min and max return their second argument when either argument is NaN, as x86 does. To propagate a NaN of x, pass x
+// second.
 FD_FN float min(float a, float b) { return a < b ? a : b; }
 FD_FN double min(double a, double b) { return a < b ? a : b; }
 FD_FN float max(float a, float b) { return a > b ? a : b; }
@@ -47,13 +48,20 @@ FD_FN bool less_equal(double a, double b) { return a <= b; }
 FD_FN float select(bool condition, float yes, float no) { return condition ? yes : no; }
 FD_FN double select(bool condition, double yes, double no) { return condition ? yes : no; }
 
-// 2^n for a whole n within the normal exponent range, from the bits of the format.
-FD_FN float pow2(float n) {
-  const u32 bits = static_cast<u32>(static_cast<std::int32_t>(n) + 127) << 23;
+// The float with these bits, and back.
+FD_FN float float_of(u32 bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
+FD_FN u32 bits_of(float value) {
+  u32 bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+// 2^n for an integer n in the exponent range of normal numbers, made from the bits of the format.
+FD_FN float pow2(float n) { return float_of(static_cast<u32>(static_cast<i32>(n) + 127) << 23); }
 FD_FN double pow2(double n) {
   const u64 bits = static_cast<u64>(static_cast<i64>(n) + 1023) << 52;
   double value;

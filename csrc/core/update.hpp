@@ -1,11 +1,11 @@
-// update: one element of an optimiser's step, for any V (float, double or a SIMD pack).
+// update: one optimizer step of one element, for any V (float, double or a SIMD vector).
 //
 //   penalty  g' = g + l2 w + l1 sign(w)
 //   SGD      v = momentum v + g'                    w -= lr v, or with Nesterov's momentum lr (g' + momentum v)
 //   Adam     m = beta1 m + (1 - beta1) g'           w -= rate m / (sqrt(v) root + eps)
 //            v = beta2 v + (1 - beta2) g' g'        rate = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t)
 //
-// Numerics  separately rounded products and sums, as NumPy and PyTorch have them; the same bits on every instruction set
+// Numerics  products and sums are rounded separately, as in NumPy and PyTorch; the same bits on every instruction set
 #pragma once
 
 #include "core/scalar.hpp"
@@ -25,7 +25,7 @@ struct Penalty {
   }
 };
 
-// Every rule: step(w, g, m, v) returns the new w; of m and v it uses the first `states`.
+// Each rule has step(w, g, m, v), which returns the new w. It uses the first `states` of the state variables m and v.
 template <class T>
 struct Sgd {
   static constexpr int states = 0;

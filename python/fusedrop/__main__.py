@@ -1,7 +1,7 @@
 """The command ``fusedrop``, also ``python -m fusedrop``: ``info`` and ``demo``.
 
-Exit status: 0 it worked, 1 it failed, 2 a wrong argument, 130 interrupted by Ctrl-C.
-Whatever goes wrong in a foreseen way is one line on stderr, never a traceback.
+Exit status: 0 success, 1 failure, 2 a wrong argument, 130 interrupted by Ctrl-C.
+An expected error prints one line on stderr, never a traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import fusedrop as fd
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage text above it."""
+    """Prints an error in one line, without the usage text above it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\n{name}: interrupted {stop}".rstrip(), file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader, `head` say, has gone. Without this, Python complains once more at exit.
+        # The reader of the pipe, such as `head`, has ended. Without this, Python prints another error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -57,14 +57,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _info() -> int:
-    from fusedrop.info import info
+    from fusedrop.cli.info import info
 
     return info()
 
 
 def _demo(args: argparse.Namespace, name: str) -> int:
-    from fusedrop import demo
-    from fusedrop.datasets import DatasetError
+    from fusedrop.cli import demo
+    from fusedrop.cli.datasets import DatasetError
 
     try:
         demo.run(args.data, args.epochs, args.out, args.seed)

@@ -1,6 +1,6 @@
-"""Checks of what users pass to layers and optimisers; the functions' own arguments are checked in csrc/bind.
+"""Checks of the arguments of layers, optimizers and training; csrc/bind checks the arguments of the operators.
 
-Every error names the argument, what was wanted and what was got.
+Every error names the argument, the wanted value and the value that was given.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LARGEST = 2**31 - 1  # of a kernel's size, stride or padding
 
 
 def on_gpu(value):
-    """An array on a CUDA device, of any library."""
+    """Whether `value` is an array of any library on a CUDA device."""
     return not isinstance(value, np.ndarray) and _dlpack_device(value)[0] == CUDA
 
 
@@ -24,7 +24,7 @@ def _dlpack_device(value):
 
 
 def floating_array(value, name):
-    """A NumPy array of float32, float64 or bfloat16 in native byte order."""
+    """`value`, which must be a NumPy array of float32, float64 or bfloat16 in native byte order."""
     if on_gpu(value):
         got = f"cuda:{_dlpack_device(value)[1]}"
         raise ValueError(f"{name} must be on the CPU, this call runs there only; got {got}")
@@ -35,17 +35,17 @@ def floating_array(value, name):
 
 
 def floating_array_anywhere(value, name):
-    """The same, or an array on a GPU, whose dtype is the kernels' to check."""
+    """`value`, which must be such an array, or an array on a GPU: the kernels check its dtype."""
     return value if on_gpu(value) else floating_array(value, name)
 
 
 def is_floating(dtype):
-    """One of the dtypes that kernels know; bfloat16 is known by name, for its library may not be installed."""
+    """Whether the kernels have this dtype; bfloat16 is compared by name, for its library may not be installed."""
     return dtype in FLOATING or (dtype.name == "bfloat16" and dtype.isnative)
 
 
 def gradient_like(dy, shape, dtype):
-    """dy for an output of this shape and dtype."""
+    """`dy`, which must have this shape and dtype, those of the output."""
     floating_array_anywhere(dy, "dy")
     if dy.dtype != dtype:
         raise TypeError(f"dy must be {dtype} to match the output; got {dy.dtype}")
@@ -55,14 +55,14 @@ def gradient_like(dy, shape, dtype):
 
 
 def floating_dtype(value):
-    """float32, float64 or bfloat16."""
+    """The dtype that `value` names: float32, float64 or bfloat16."""
     if isinstance(value, str) and value == "bfloat16":
         return _bfloat16()
     try:
         dtype = None if value is None else np.dtype(value)
     except TypeError:
         dtype = None
-    if dtype is None or not is_floating(dtype):  # NumPy takes None for float64
+    if dtype is None or not is_floating(dtype):  # np.dtype(None) is float64
         raise TypeError(f"dtype must be float32, float64 or bfloat16; got {value if dtype is None else dtype}")
     return dtype
 
@@ -79,14 +79,14 @@ def _bfloat16():
 
 
 def flag(value, name):
-    """True or False."""
+    """`value`, which must be True or False, as a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False; got {value!r}")
     return bool(value)
 
 
 def size(value, name, low=0):
-    """A whole number >= low."""
+    """`value`, which must be an integer >= low, as an int."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer >= {low}; got {value!r}")
     if value < low:
@@ -95,7 +95,7 @@ def size(value, name, low=0):
 
 
 def pair(value, name, low):
-    """(height, width) from a whole number >= low, which stands for both, or from two."""
+    """(height, width) from an integer >= low for both, or from a pair of them."""
     wanted = f"an integer in [{low}, {LARGEST}] or a pair of them"
     items = value if isinstance(value, (tuple, list)) else (value, value)
     if any(isinstance(item, bool) or not isinstance(item, (int, np.integer)) for item in items):
@@ -106,12 +106,12 @@ def pair(value, name, low):
 
 
 def count(value, name):
-    """A whole number >= 1."""
+    """`value`, which must be an integer >= 1, as an int."""
     return size(value, name, low=1)
 
 
 def number(value, name, wanted, low=0.0, below=math.inf):
-    """A real number in [low, below), as a float; `wanted` says that range in the error."""
+    """`value`, which must be a real number in [low, below), as a float; `wanted` describes the range in the error."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be {wanted}; got {value!r}")
     if not low <= value < below:
@@ -120,17 +120,17 @@ def number(value, name, wanted, low=0.0, below=math.inf):
 
 
 def probability(value, name):
-    """A number in [0, 1]."""
+    """`value`, which must be a number in [0, 1], as a float."""
     return number(value, name, "a number in [0, 1]", below=math.nextafter(1.0, 2.0))
 
 
 def choice(value, name, choices):
-    """One of a few names."""
+    """`value`, which must be one of these names."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}; got {value!r}")
     return value
 
 
 def channels_last(layout):
-    """Whether images are "NHWC" rather than "NCHW"."""
+    """Whether `layout` is "NHWC"; it must be that or "NCHW"."""
     return choice(layout, "layout", ("NCHW", "NHWC")) == "NHWC"

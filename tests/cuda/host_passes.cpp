@@ -1,14 +1,14 @@
-// host_passes: the passes of csrc/cuda over single elements, run by the emulation, against core's scalar functions.
-// Arrays are random, with NaN and Inf in them, misaligned, strided any way, and written ones lie in poisoned memory that
-// is compared whole. A line a check; the exit status is 1 after the first difference.
+// host_passes: compares the elementwise passes of csrc/cuda, run by the emulation, with the scalar functions of core.
+// Arrays are random with NaN and Inf, misaligned, and have any strides. Written arrays are in poisoned memory, which is
+// compared as a whole. It prints one line per check; the exit status is 1 after the first difference.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
 #include <vector>
 
-#include "cuda/passes.hpp"
-#include "cuda/vector.hpp"
+#include "cuda/gemm/vec8.hpp"
+#include "cuda/linear/passes.hpp"
 
 using namespace fusedrop;
 using namespace fusedrop::cuda;
@@ -51,7 +51,7 @@ struct Input {  // [M,N] in any layout
     if (below(4) == 0) row_stride = step, col_stride = (M + below(3)) * step;
     const i64 start = coin() ? 0 : below(5);
     const i64 last = M * N == 0 ? -1 : (M - 1) * row_stride + (N - 1) * col_stride;
-    memory.resize(static_cast<std::size_t>(start + last + 1));  // nothing to read past the last element
+    memory.resize(static_cast<std::size_t>(start + last + 1));  // no memory past the last element
     for (S& value : memory) value = random_value<S>();
     data = memory.data() + start;
     if (M > 0 && below(5) == 0) data += (M - 1) * row_stride, row_stride = -row_stride;
@@ -61,7 +61,7 @@ struct Input {  // [M,N] in any layout
 };
 
 template <class S>
-struct Output {  // poisoned, and what should be there in the end
+struct Output {  // poisoned memory, and its expected contents after the call
   std::vector<S> memory, expected;
   i64 start;
 
@@ -79,11 +79,11 @@ struct Output {  // poisoned, and what should be there in the end
   }
 };
 
-struct Named {  // a mask, and the same with its name in memory
+struct KeyedMask {  // a mask, and the same mask with its key in memory
   Mask plain, given;
   i64 drawn[3];
 
-  Named(i64 M, i64 N, bool unit) {
+  KeyedMask(i64 M, i64 N, bool unit) {
     const u32 thresholds[] = {0, 1, 6554, 32768, 65535, kThresholdAll};
     plain.seed = engine(), plain.stream = static_cast<u32>(engine()), plain.step = static_cast<u32>(engine());
     plain.threshold = thresholds[below(6)];
@@ -94,33 +94,33 @@ struct Named {  // a mask, and the same with its name in memory
     given = plain;
     drawn[0] = static_cast<i64>(plain.seed), drawn[1] = plain.step, drawn[2] = plain.stream ^ 0x80000001u;
     if (coin()) return;
-    given.drawn = drawn, given.seed = 5, given.step = 6;
-    given.draws_stream = coin();
-    if (given.draws_stream) given.stream = 0x80000001u;
+    given.device_key = drawn, given.seed = 5, given.step = 6;
+    given.device_key_has_stream = coin();
+    if (given.device_key_has_stream) given.stream = 0x80000001u;
   }
-  Named(const Named&) = delete;
+  KeyedMask(const KeyedMask&) = delete;
 };
 
-std::vector<i64> kept_columns(const Mask& mask, const unsigned char* known, i64 n) {
+std::vector<i64> active_columns(const Mask& mask, const unsigned char* active, i64 n) {
   std::vector<i64> columns;
   for (i64 j = 0; j < n; ++j)
-    if ((known == nullptr || known[j] != 0) && (!mask.unit || keep_element(mask, 0, static_cast<u64>(j))))
+    if ((active == nullptr || active[j] != 0) && (!mask.unit || keep_element(mask, 0, static_cast<u64>(j))))
       columns.push_back(j);
   return columns;
 }
 
-struct List {  // as the device has it
+struct List {  // a list of columns as the device makes it
   std::vector<i32> index;
   i32 count = -1;
   std::vector<i64> columns;
 
-  List(const Named& mask, i64 n) : index(static_cast<std::size_t>(n) + 8, -9) {
+  List(const KeyedMask& mask, i64 n) : index(static_cast<std::size_t>(n) + 8, -9) {
     std::vector<unsigned char> bytes(static_cast<std::size_t>(n) + 1);
     for (auto& byte : bytes) byte = static_cast<unsigned char>(coin() ? 0 : 1 + below(255));
     const bool some = coin();
-    const void* known = some ? bytes.data() : nullptr;
-    list_columns(mask.given, static_cast<const bool*>(known), n, index.data(), &count, nullptr);
-    columns = kept_columns(mask.plain, some ? bytes.data() : nullptr, n);
+    const void* active = some ? bytes.data() : nullptr;
+    list_columns(mask.given, static_cast<const bool*>(active), n, index.data(), &count, nullptr);
+    columns = active_columns(mask.plain, some ? bytes.data() : nullptr, n);
     if (count != static_cast<i32>(columns.size()))
       fail("the count of columns", count, static_cast<i64>(columns.size()));
     for (i32 j = 0; j < count; ++j)
@@ -133,7 +133,7 @@ struct List {  // as the device has it
 void check_lists() {
   for (int round = 0; round < 60; ++round) {
     const i64 n = round < 3 ? round : round % 5 == 0 ? 4000 + below(6000) : below(300);
-    List(Named(4, n, coin()), n);
+    List(KeyedMask(4, n, coin()), n);
   }
 }
 
@@ -142,11 +142,11 @@ void check_copies(Dtype dtype) {
   for (int round = 0; round < 60; ++round) {
     const i64 M = below(20), N = below(4) == 0 ? below(600) : below(70), ld = N + below(9);
     const Input<S> x(M, N);
-    const Named mask(M, N, coin()), element(M, N, false);
+    const KeyedMask mask(M, N, coin()), element(M, N, false);
     const bool listed = coin();
     const List list(mask, N);
-    const Named& drawn = listed && coin() ? element : mask;  // known columns, and a mask of single elements
-    const Columns columns = listed ? Columns{list.index.data(), &list.count} : Columns{};
+    const KeyedMask& drawn = listed && coin() ? element : mask;  // active columns, and a mask of single elements
+    const ColumnList columns = listed ? ColumnList{list.index.data(), &list.count} : ColumnList{};
     const i64 count = listed ? list.count : N;
     Output<S> to(M * ld, coin() ? 0 : 1);
     for (i64 i = 0; i < M; ++i)
@@ -166,16 +166,16 @@ Activation random_activation() { return static_cast<Activation>(below(7)); }
 template <class S>
 void check_fills(Dtype dtype) {
   for (int round = 0; round < 40; ++round) {
-    const bool large = round == 0 && dtype == Dtype::bfloat16;  // more than a grid does in one step
+    const bool large = round == 0 && dtype == Dtype::bfloat16;  // more than a grid covers in one iteration
     const i64 M = large ? 88000 : below(9), N = large ? 70 : below(140), misaligned = coin() ? 0 : 1;
     const Input<S> residual(M, N);
     Output<S> y(M * N, misaligned), z(M * N, 0);
     LinearForwardArgs args{};
     args.dtype = dtype, args.M = M, args.N = N;
-    args.activation = random_activation(), args.before = coin();
+    args.activation = random_activation(), args.dropout_first = coin();
     args.y = y.data(), args.z = coin() ? z.data() : nullptr;
     if (coin()) args.residual = residual.view();
-    const float at_zero = args.before && args.activation == Activation::sigmoid ? 0.5f : 0.0f;
+    const float at_zero = args.dropout_first && args.activation == Activation::sigmoid ? 0.5f : 0.0f;
     for (i64 i = 0; i < M; ++i)
       for (i64 j = 0; j < N; ++j) {
         y.expect(i * N + j, args.residual.data != nullptr ? residual(i, j) + at_zero : at_zero);
@@ -186,9 +186,9 @@ void check_fills(Dtype dtype) {
   }
 }
 
-// The sum of a column in the order that gradient.cu promises: within 64 rows every 16th, then those 16 sums; over the
-// chunks every 32nd, then those 32.
-float sum_of_column(const std::vector<float>& dz) {
+// The sum of a column in the order that dz.cu guarantees: within 64 rows every 16th row, then the 16 sums; over the
+// chunks every 32nd chunk, then the 32 sums.
+float column_sum(const std::vector<float>& dz) {
   const auto M = static_cast<i64>(dz.size());
   std::vector<float> lines(32);
   for (i64 chunk = 0; chunk * 64 < M; ++chunk) {
@@ -203,38 +203,39 @@ float sum_of_column(const std::vector<float>& dz) {
 }
 
 template <class S>
-void check_gradients(Dtype dtype) {
+void check_dz(Dtype dtype) {
   for (int round = 0; round < 70; ++round) {
     const i64 M = round < 3 ? 0 : round % 30 == 0 ? 64 * 33 + below(200) : below(150);
     const i64 N = M > 2000 ? 11 : below(300), ld = (N + 7) / 8 * 8;
     const Input<S> dy(M, N), given(1, M * N + 1);
-    const Named mask(M, N, coin());
+    const KeyedMask mask(M, N, coin());
     const bool listed = mask.plain.unit;
     const List list(mask, N);
-    std::vector<float> partial(static_cast<std::size_t>(gradient_partials(M) * N));
+    std::vector<float> partial(static_cast<std::size_t>(dz_chunks(M) * N));
     const S* saved = given.memory.data() + given.memory.size() - M * N;
     Output<S> db(N, coin() ? 0 : 1), dz(M * ld, 0);
-    GradientArgs args{};
+    DzArgs args{};
     LinearBackwardArgs& call = args.call;
     call.dtype = dtype, call.M = M, call.N = N, call.dy = dy.view();
-    call.activation = random_activation(), call.before = coin(), call.mask = mask.given;
-    call.saved = static_cast<Saved>(
-        call.activation == Activation::identity ? 0 : 1 + below(2));  // gelu's and silu's y: any numbers will do
-    if (call.saved != Saved::nothing) call.kept = saved;
+    call.activation = random_activation(), call.dropout_first = coin(), call.mask = mask.given;
+    call.saved_kind = static_cast<SavedKind>(
+        call.activation == Activation::identity ? 0 : 1 + below(2));  // any numbers will do for the y of gelu and silu
+    if (call.saved_kind != SavedKind::nothing) call.saved_activation = saved;
     if (below(5) != 0) call.db = db.data();
     const float scale = static_cast<float>(keep_scale(mask.plain.threshold)), rescale = scale == 0 ? 0 : 1 / scale;
     const auto expected = [&](i64 i, i64 c) {
-      const bool shows = call.activation == Activation::relu && call.saved == Saved::output;
-      const bool keep = listed || shows || keep_element(mask.plain, static_cast<u64>(i), static_cast<u64>(c));
-      const float s = call.kept == nullptr ? 0.0f : widen(saved[i * N + c]);
+      const bool mask_shows = call.activation == Activation::relu && call.saved_kind == SavedKind::output;
+      const bool keep = listed || mask_shows || keep_element(mask.plain, static_cast<u64>(i), static_cast<u64>(c));
+      const float s = call.saved_activation == nullptr ? 0.0f : widen(saved[i * N + c]);
       return with_activation(call.activation, [&](auto act) {
-        return Epilogue<decltype(act)>::backward(dy(i, c), s, call.saved, keep, scale, rescale, call.before);
+        return Epilogue<decltype(act)>::backward(dy(i, c), s, call.saved_kind, keep, scale, rescale,
+                                                 call.dropout_first);
       });
     };
     const i64 count = listed ? list.count : N;
     if (listed) args.outputs = {list.index.data(), &list.count};
     args.dz = coin() || call.db == nullptr ? dz.data() : nullptr, args.ld = ld, args.partial = partial.data();
-    gradient(args, nullptr);
+    compute_dz(args, nullptr);
     for (i64 j = 0; j < N && call.db != nullptr; ++j) db.expect(j, 0.0f);
     for (i64 j = 0; j < count; ++j) {
       const i64 c = listed ? list.columns[static_cast<std::size_t>(j)] : j;
@@ -243,10 +244,10 @@ void check_gradients(Dtype dtype) {
         column.push_back(expected(i, c));
         if (args.dz != nullptr) dz.expect(i * ld + j, column.back());
       }
-      if (call.db != nullptr) db.expect(c, sum_of_column(column));
+      if (call.db != nullptr) db.expect(c, column_sum(column));
     }
-    for (i64 i = 0; i < M && args.dz != nullptr; ++i)  // the rest of a vector
-      for (i64 j = count; j % kOctet != 0; ++j) dz.expect(i * ld + j, 0.0f);
+    for (i64 i = 0; i < M && args.dz != nullptr; ++i)  // the rest of a vec8
+      for (i64 j = count; j % kVec8 != 0; ++j) dz.expect(i * ld + j, 0.0f);
     dz.check("dz"), db.check("db");
   }
 }
@@ -265,7 +266,7 @@ int main() {
       std::printf("copies of columns, %s: equal\n", names[d]);
       check_fills<S>(dtypes[d]);
       std::printf("what unit dropout leaves, %s: equal\n", names[d]);
-      check_gradients<S>(dtypes[d]);
+      check_dz<S>(dtypes[d]);
       std::printf("dz and db, %s: equal\n", names[d]);
     });
 }

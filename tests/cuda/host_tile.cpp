@@ -1,12 +1,12 @@
-// host_tile: the integer arithmetic of csrc/cuda's tiles, by going over all of it. A line a check; the exit status is 1
-// after the first difference.
+// host_tile: checks the integer arithmetic of csrc/cuda's tiles exhaustively. It prints one line per check; the exit
+// status is 1 after the first difference.
 #include <cstdio>
 #include <cstdlib>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "cuda/float_tile.hpp"
+#include "cuda/gemm/float_tile.hpp"
 
 using namespace fusedrop;
 using namespace fusedrop::cuda;
@@ -21,7 +21,7 @@ void require(bool holds, const std::string& what) {
 
 void passed(const std::string& what) { std::printf("%s: equal\n", what.c_str()); }
 
-// Counts visits of 0 .. n-1; each is wanted once.
+// Counts visits of [0, n); requires exactly one visit each.
 class Visits {
  public:
   explicit Visits(i64 n, std::string what) : count_(static_cast<std::size_t>(n)), what_(std::move(what)) {}
@@ -52,25 +52,26 @@ void scheduler() {
   for (i64 i = m * n - 1000; i < m * n; ++i) require(tile_position(i, m, n).m < m, "the last tiles are inside");
   passed("scheduler: every tile once");
 
-  for (i64 steps = 0; steps < 200; ++steps)
+  for (i64 k_steps = 0; k_steps < 200; ++k_steps)
     for (i64 parts = 1; parts <= 16; ++parts) {
-      require(part_begin(steps, 0, parts) == 0 && part_begin(steps, parts, parts) == steps, "parts cover the steps");
+      require(part_begin(k_steps, 0, parts) == 0 && part_begin(k_steps, parts, parts) == k_steps,
+              "parts cover the k_steps");
       for (i64 part = 0; part < parts; ++part) {
-        const i64 size = part_begin(steps, part + 1, parts) - part_begin(steps, part, parts);
-        require(size == steps / parts || size == steps / parts + 1, "parts are of one size");
+        const i64 size = part_begin(k_steps, part + 1, parts) - part_begin(k_steps, part, parts);
+        require(size == k_steps / parts || size == k_steps / parts + 1, "parts are of one size");
       }
     }
   passed("splits: every step once");
 
   for (i64 n = 0; n < 300; ++n) {
     i64 sum = 0;
-    for (i64 j = 0; j < 320; j += kOctet) sum += valid_of_octet(j, n);
-    require(sum == n, "valid_of_octet counts every element");
+    for (i64 j = 0; j < 320; j += kVec8) sum += valid_in_vec8(j, n);
+    require(sum == n, "valid_in_vec8 counts every element");
   }
   passed("tails: every element once");
 }
 
-// Eight 16-byte accesses that the hardware makes at once must lie in different groups of four banks.
+// Eight 16-byte accesses that the hardware makes at once must be in different groups of four banks.
 void require_no_conflict(const std::vector<int>& offsets, const std::string& what) {
   std::set<int> groups;
   for (const int offset : offsets) groups.insert(offset / 16 % 8);
@@ -83,17 +84,16 @@ void half_tile_layout(const std::string& name) {
   {
     Visits places(Tile::Bytes / 16, name + ", offset");
     for (int line = 0; line < Tile::Lines; ++line)
-      for (int octet = 0; octet < Tile::Octets; ++octet) places.visit(Tile::offset({line, octet}) / 16);
+      for (int vec8 = 0; vec8 < Tile::Vec8s; ++vec8) places.visit(Tile::offset({line, vec8}) / 16);
   }
-  Visits octets(Tile::Lines * Tile::Octets, name + ", brought");
-  for (int c = 0; c < Tile::Lines * Tile::Octets / Shape::Threads; ++c)
+  Visits vec8s(Tile::Lines * Tile::Vec8s, name + ", copied");
+  for (int c = 0; c < Tile::Lines * Tile::Vec8s / Shape::Threads; ++c)
     for (int first = 0; first < Shape::Threads; first += 8) {
       std::vector<int> together;
       for (int thread = first; thread < first + 8; ++thread) {
-        const Place p = Tile::brought(thread, c, Shape::Threads), p0 = Tile::brought(thread, 0, Shape::Threads);
-        octets.visit(p.line * Tile::Octets + p.octet);
-        require(p.octet == p0.octet && p.line == p0.line + c * (Shape::Threads / Tile::Octets),
-                name + ": lines in step");
+        const Place p = Tile::copied(thread, c, Shape::Threads), p0 = Tile::copied(thread, 0, Shape::Threads);
+        vec8s.visit(p.line * Tile::Vec8s + p.vec8);
+        require(p.vec8 == p0.vec8 && p.line == p0.line + c * (Shape::Threads / Tile::Vec8s), name + ": lines in step");
         require(Tile::offset(p) == Tile::offset(p0) + c * Tile::copy_bytes(Shape::Threads), name + ": copies in step");
         together.push_back(Tile::offset(p));
       }
@@ -102,8 +102,8 @@ void half_tile_layout(const std::string& name) {
   passed("layout of " + name);
 }
 
-// Register i of a fragment, by PTX's table for mma.m16n8k16: lane 4g + q of A holds row g + 8 (i % 2), k = 2q + h + 8 (i / 2),
-// of B (two fragments) row g + 8 (i / 2), k = 2q + h + 8 (i % 2).
+// Register i of a fragment, by PTX's table for mma.m16n8k16: lane 4g + q of A holds row g + 8 (i % 2), k = 2q + h + 8
+// (i / 2), of B (two fragments) row g + 8 (i / 2), k = 2q + h + 8 (i % 2).
 template <class Shape, Major major, int rows, bool is_a>
 void fragments(const std::string& name) {
   using Tile = HalfTile<major, rows, Shape::K>;
@@ -112,7 +112,7 @@ void fragments(const std::string& name) {
   };
   std::vector<Code> memory(Tile::Bytes / 2);
   for (int line = 0; line < Tile::Lines; ++line)
-    for (int x = 0; x < 8 * Tile::Octets; ++x)
+    for (int x = 0; x < 8 * Tile::Vec8s; ++x)
       memory[static_cast<std::size_t>(Tile::offset({line, x / 8}) / 2 + x % 8)] =
           major == Major::k ? Code{line, x} : Code{x, line};
   for (int row = 0; row < rows; row += 16)
@@ -149,13 +149,13 @@ template <class Shape, int rows>
 void float_tiles(const std::string& name) {
   using Tile = FloatTile<Shape, rows>;
   for (const Major major : {Major::k, Major::row}) {
-    Visits elements(rows * Shape::K, name + ", brought");
+    Visits elements(rows * Shape::K, name + ", copied");
     for (int thread = 0; thread < Shape::Threads; ++thread)
       for (int c = 0; c < Tile::Copies; ++c) {
-        const auto at = Tile::brought(major, thread, c), first = Tile::brought(major, thread, 0);
-        const auto step = Tile::further(major, c);
+        const auto at = Tile::copied(major, thread, c), first = Tile::copied(major, thread, 0);
+        const auto offset = Tile::further(major, c);
         elements.visit(at.row * Shape::K + at.k);
-        require(at.row == first.row + step.row && at.k == first.k + step.k, name + ": copies in step");
+        require(at.row == first.row + offset.row && at.k == first.k + offset.k, name + ": copies in step");
         require(Tile::offset(at) < Tile::Bytes, name + ": inside");
       }
   }
@@ -169,13 +169,13 @@ void float_tiles(const std::string& name) {
 }
 
 template <class Shape>
-void finished_tiles(const std::string& name) {
-  Visits octets(Shape::M * Shape::N / kOctet, name + ", finished");
+void epilogue_tiles(const std::string& name) {
+  Visits vec8s(Shape::M * Shape::N / kVec8, name + ", epilogue");
   for (int round = 0; round < Shape::Rounds; ++round)
     for (int thread = 0; thread < Shape::Threads; ++thread) {
-      const Element e = finished<Shape>(thread, round), head = finished<Shape>(thread / 4 * 4, round);
-      octets.visit((e.row * Shape::N + e.col) / kOctet);
-      require(e.row == head.row && e.col == head.col + kOctet * (thread % 4) && head.col % kGroup == 0,
+      const Element e = epilogue_element<Shape>(thread, round), head = epilogue_element<Shape>(thread / 4 * 4, round);
+      vec8s.visit((e.row * Shape::N + e.col) / kVec8);
+      require(e.row == head.row && e.col == head.col + kVec8 * (thread % 4) && head.col % kGroup == 0,
               name + ": a quad has a group of a row");
     }
   Visits sums(Shape::WarpM * Shape::WarpN * Shape::Warps, name + ", accumulators");
@@ -188,7 +188,7 @@ void finished_tiles(const std::string& name) {
             const int row = warp / Shape::WarpsN * Shape::WarpM + 16 * i + at.row;
             sums.visit(row * Shape::N + warp % Shape::WarpsN * Shape::WarpN + 8 * j + at.col);
           }
-  passed("finish of " + name);
+  passed("epilogue of " + name);
 }
 
 }  // namespace
@@ -203,8 +203,8 @@ int main() {
   half_tiles<HalfSmall>("64x64");
   float_tiles<FloatLarge, 128>("128x128 of float32");
   float_tiles<FloatSmall, 64>("64x64 of float32");
-  finished_tiles<HalfLarge>("128x128");
-  finished_tiles<HalfSmall>("64x64");
-  finished_tiles<FloatLarge>("128x128 of float32");
-  finished_tiles<FloatSmall>("64x64 of float32");
+  epilogue_tiles<HalfLarge>("128x128");
+  epilogue_tiles<HalfSmall>("64x64");
+  epilogue_tiles<FloatLarge>("128x128 of float32");
+  epilogue_tiles<FloatSmall>("64x64 of float32");
 }

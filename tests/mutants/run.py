@@ -1,7 +1,7 @@
 """Builds each mutant and runs the tests that must kill it: python tests/mutants/run.py [words of a mutant's name ...]
 
-Works on a copy in a temporary folder; needs cmake, ninja and pybind11 (the extra `test` has them). Ends with
-"N killed, M survived" and exit code 1 if any survived, or if the unchanged tree does not build and pass.
+Works on a copy in a temporary folder and needs cmake, ninja and pybind11 (the extra `test` installs them). Ends with
+"N killed, M survived", and with exit code 1 if a mutant survived or the unchanged tree does not build and pass.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PARTS = ("csrc", "python", "tests", "CMakeLists.txt", "pyproject.toml")
 def main() -> int:
     words = " ".join(sys.argv[1:])
     chosen = [mutant for mutant in MUTANTS if words in mutant.name]
-    if importlib.util.find_spec("torch") is None:  # its tests would be skipped, and nothing killed
-        print("PyTorch is not installed: its mutants are left out")
+    if importlib.util.find_spec("torch") is None:  # the tests would be skipped, and the mutants would survive
+        print("PyTorch is not installed: mutants that need it are left out")
         chosen = [mutant for mutant in chosen if not needs_torch(mutant)]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
@@ -35,7 +35,7 @@ def main() -> int:
             (shutil.copytree if source.is_dir() else shutil.copy)(source, tree / part)
         configure(tree)
         if not build(tree) or not passes(tree, " ".join(sorted({m.killer for m in chosen} - {"build"}))):
-            print("the unchanged tree does not build and pass: no mutant means anything")
+            print("the unchanged tree does not build and pass, so the mutants would prove nothing")
             return 1
         survivors = [mutant.name for mutant in chosen if not is_killed(mutant, tree)]
     for name in survivors:
@@ -45,8 +45,9 @@ def main() -> int:
 
 
 def needs_torch(mutant: Mutant) -> bool:
-    return "tests/pytorch/" in mutant.killer or (
-        "test_cuda_" in mutant.killer and "test_cuda_host" not in mutant.killer
+    """All tests of CUDA use PyTorch's tensors but those of test_host.py."""
+    return "tests/torch/" in mutant.killer or (
+        "tests/cuda/" in mutant.killer and "tests/cuda/test_host.py" not in mutant.killer
     )
 
 
@@ -68,13 +69,13 @@ def configure(tree: Path) -> None:
 def build(tree: Path) -> bool:
     done = subprocess.run(["cmake", "--build", tree / "build"], capture_output=True, text=True)
     if done.returncode == 0:
-        for module in (tree / "build").glob("_core*.so"):
+        for module in (tree / "build").rglob("_core*.so"):
             shutil.copy(module, tree / "python" / "fusedrop")
     return done.returncode == 0
 
 
 def passes(tree: Path, selection: str) -> bool:
-    """One pytest run per "file ... [-k words]" selection, stopping at the first failure."""
+    """Runs pytest on a selection, "file ... [-k words]", up to the first failure."""
     (emulated,) = (tree / "build" / "emulated").glob("_cuda*.so")
     environment = os.environ | {
         "PYTHONPATH": str(tree / "python"),

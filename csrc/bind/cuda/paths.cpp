@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "cuda/kernels.hpp"
+#include "cuda/runtime/kernels.hpp"
 
 namespace fusedrop::bind::cuda {
 namespace {
@@ -16,10 +16,10 @@ constexpr std::array<const char*, 6> kNames = {"dropout",     "activation",     
 }  // namespace
 
 void require_proved(Path path) {
-  static std::array<bool, kNames.size()> proved{};  // asked for once, under the GIL
+  static std::array<bool, kNames.size()> proved{};  // looked up once; the GIL protects it
   const auto i = static_cast<std::size_t>(path);
   if (proved[i] || fusedrop::cuda::emulated()) return;
-  pybind11::module_::import("fusedrop.cuda_paths").attr("require")(kNames[i]);
+  pybind11::module_::import("fusedrop.cuda.paths").attr("require")(kNames[i]);
   proved[i] = true;
 }
 

@@ -1,13 +1,13 @@
-// paths: kernels that must be proved on hardware before they run without being asked to (fusedrop/cuda_paths.py).
+// paths: kernels that must be proved on hardware before they run by default (fusedrop/cuda/paths.py).
 #pragma once
 
-#include "core/args.hpp"
+#include "core/dtypes.hpp"
 
 namespace fusedrop::bind::cuda {
 
 enum class Path { dropout, activation, linear_float32, linear_tf32, linear_bfloat16, linear_float16 };
 
-void require_proved(Path path);  // RuntimeError that says how to prove it, or to run it all the same
+void require_proved(Path path);  // RuntimeError that says how to prove the path, or run it anyway
 
 Path linear_path(Dtype dtype, bool tf32);
 

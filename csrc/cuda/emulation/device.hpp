@@ -1,7 +1,7 @@
-// emulation/device: what cuda/device.hpp promises, on the host: every thread of a block is a fiber, blocks run one after
-// the other. It proves indices, tails, barriers and copies' groups, not the hardware. Stricter than that where it can be:
-// a copy arrives only when it is waited for, threads run in an order that changes, shared memory begins as NaN, and an
-// address that is misaligned, or outside of shared memory, is an error.
+// emulation/device: the functions and macros of cuda/runtime/device.hpp on the host. Every thread of a block is a
+// fiber, and blocks run one after the other. The emulation tests indices, tails, barriers and groups of copies, not the
+// hardware. Where possible it is stricter: a copy arrives only when it is waited for, the order in which threads run
+// changes, shared memory starts as NaN, and an address that is misaligned or outside of shared memory is an error.
 #pragma once
 
 #include <cstring>

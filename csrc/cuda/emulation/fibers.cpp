@@ -1,9 +1,9 @@
 // emulation/fibers: see fibers.hpp.
 //
-// A fiber gets its stack from makecontext, and is left and entered again by setjmp and longjmp: swapcontext would save
-// signal masks with two system calls a switch. Threads of a block run in turns; the order changes from turn to turn, so
-// that a missing barrier does not always go unnoticed.
-#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
+// makecontext gives a fiber its stack; setjmp and longjmp switch between fibers, because swapcontext would save signal
+// masks with two system calls per switch. Threads of a block run in rounds, and the order changes from round to round,
+// so that a missing barrier is likely to be found.
+#undef _FORTIFY_SOURCE  // its longjmp does not allow a change of stacks
 #include "cuda/emulation/fibers.hpp"
 
 #include <setjmp.h>
@@ -22,10 +22,10 @@ namespace {
 
 constexpr std::size_t kStack = 256 * 1024;
 
-struct Meeting {  // of a warp or a block
-  u32 wanted = 0, arrived = 0;
-  u64 rounds = 0;
-  void* brought[32] = {};
+struct Barrier {  // of a warp or a block
+  u32 expected = 0, arrived = 0;
+  u64 generation = 0;         // how often it has opened
+  void* arguments[32] = {};  // one per lane, of a warp
 };
 
 struct Copy {
@@ -41,19 +41,19 @@ struct Fiber {
   std::unique_ptr<char[]> stack{new char[kStack]};
   u32 thread = 0;
   bool started = false, done = false;
-  const Meeting* waits = nullptr;
-  u64 seen = 0;
-  std::deque<std::vector<Copy>> groups;  // the last one is not committed yet
+  const Barrier* waiting_at = nullptr;
+  u64 generation = 0;  // of that barrier, at arrival
+  std::deque<std::vector<Copy>> groups;  // the last group is not committed yet
 };
 
 struct Machine {
   std::vector<std::unique_ptr<Fiber>> fibers;
-  std::vector<Meeting> warps;
-  Meeting block;
+  std::vector<Barrier> warps;
+  Barrier block;
   std::vector<char> memory;
   char* shared = nullptr;
   u32 shared_bytes = 0;
-  Place place{};
+  ThreadPosition position{};
   Fiber* running = nullptr;
   jmp_buf scheduler;
   const std::function<void()>* kernel = nullptr;
@@ -64,13 +64,13 @@ struct Machine {
 Machine* machine = nullptr;
 std::mutex one_grid_at_a_time;
 
-void leave() {  // the running fiber, for the scheduler
+void leave() {  // switches from the running fiber to the scheduler
   if (_setjmp(machine->running->context) == 0) _longjmp(machine->scheduler, 1);
 }
 
-void fault(const std::string& text) {  // ends the grid; the fiber is never entered again
-  machine->fault = text + " (thread " + std::to_string(machine->place.thread) + " of block " +
-                   std::to_string(machine->place.block_x) + ")";
+void fault(const std::string& text) {  // ends the grid; the fiber is not resumed
+  machine->fault = text + " (thread " + std::to_string(machine->position.thread) + " of block " +
+                   std::to_string(machine->position.block_x) + ")";
   leave();
 }
 
@@ -82,22 +82,22 @@ void entry() {
   }
 }
 
-void meet(Meeting& meeting, void (*act)(void**)) {
-  if (++meeting.arrived == meeting.wanted) {
-    if (act != nullptr) act(meeting.brought);
-    meeting.arrived = 0;
-    ++meeting.rounds;
+void arrive(Barrier& barrier, void (*act)(void**)) {
+  if (++barrier.arrived == barrier.expected) {
+    if (act != nullptr) act(barrier.arguments);
+    barrier.arrived = 0;
+    ++barrier.generation;
     return;
   }
-  machine->running->waits = &meeting;
-  machine->running->seen = meeting.rounds;
+  machine->running->waiting_at = &barrier;
+  machine->running->generation = barrier.generation;
   leave();
-  machine->running->waits = nullptr;
+  machine->running->waiting_at = nullptr;
 }
 
 void enter(Fiber& fiber) {
   machine->running = &fiber;
-  machine->place.thread = fiber.thread;
+  machine->position.thread = fiber.thread;
   if (_setjmp(machine->scheduler) != 0) return;
   if (fiber.started) _longjmp(fiber.context, 1);
   fiber.started = true;
@@ -110,20 +110,20 @@ void enter(Fiber& fiber) {
 }
 
 bool may_run(const Fiber& fiber) {
-  return !fiber.done && (fiber.waits == nullptr || fiber.waits->rounds != fiber.seen);
+  return !fiber.done && (fiber.waiting_at == nullptr || fiber.waiting_at->generation != fiber.generation);
 }
 
 void run_block(Machine& m) {
-  const u32 threads = m.place.threads;
+  const u32 threads = m.position.threads;
   std::memset(m.shared, 0xff, m.shared_bytes);
-  m.block = Meeting{};
-  m.block.wanted = threads;
-  m.warps.assign((threads + 31) / 32, Meeting{});
-  for (Meeting& warp : m.warps) warp.wanted = 32;
+  m.block = Barrier{};
+  m.block.expected = threads;
+  m.warps.assign((threads + 31) / 32, Barrier{});
+  for (Barrier& warp : m.warps) warp.expected = 32;
   for (u32 t = 0; t < threads; ++t) {
     Fiber& fiber = *m.fibers[t];
     fiber.done = false;
-    fiber.waits = nullptr;
+    fiber.waiting_at = nullptr;
     fiber.groups.assign(1, {});
   }
   for (u32 left = threads; left > 0;) {
@@ -145,7 +145,7 @@ void run_block(Machine& m) {
 
 }  // namespace
 
-const Place& current() { return machine->place; }
+const ThreadPosition& current() { return machine->position; }
 
 void run_grid(u32 grid_x, u32 grid_y, u32 threads, u32 shared_bytes, const std::function<void()>& kernel) {
   const std::lock_guard<std::mutex> lock(one_grid_at_a_time);
@@ -161,17 +161,17 @@ void run_grid(u32 grid_x, u32 grid_y, u32 threads, u32 shared_bytes, const std::
   machine = &m;
   for (u32 y = 0; y < grid_y; ++y)
     for (u32 x = 0; x < grid_x; ++x) {
-      m.place = {0, threads, x, y, grid_x};
+      m.position = {0, threads, x, y, grid_x};
       run_block(m);
     }
 }
 
-void sync_block() { meet(machine->block, nullptr); }
+void sync_block() { arrive(machine->block, nullptr); }
 
-void sync_warp(void* mine, void (*act)(void**)) {
-  Meeting& warp = machine->warps[machine->place.thread / 32];
-  warp.brought[machine->place.thread % 32] = mine;
-  meet(warp, act);
+void sync_warp(void* argument, void (*act)(void**)) {
+  Barrier& warp = machine->warps[machine->position.thread / 32];
+  warp.arguments[machine->position.thread % 32] = argument;
+  arrive(warp, act);
 }
 
 void copy(u32 address, const void* global, u32 bytes, int valid) {

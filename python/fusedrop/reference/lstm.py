@@ -1,6 +1,6 @@
-"""The specification of the LSTM, in float64 NumPy: masks as whole arrays, one line a formula, nothing fast.
+"""The LSTM, with masks as arrays and one line per formula.
 
-Letters, formula and names of the masks: fusedrop/lstm_functions.py.
+Notation, formula and keys of the masks: fusedrop/functional/lstm.py.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusedrop.reference.linear import INPUT_STREAM, dropout_mask, scale
+from fusedrop.reference.dropout import INPUT_STREAM, dropout_mask, scale
+from fusedrop.reference.operator import output_only
 
 GATES = 4  # i, f, c, o
 
 
-class LSTMSaved(NamedTuple):
-    """Everything `lstm_backward` needs, kept whole. Lists have an entry a time step, masks one a gate."""
+class LSTMContext(NamedTuple):
+    """Everything that `lstm_backward` needs. `states` and `gates` have an entry per time step, masks one per gate."""
 
     x: Any
     w_ih: Any
@@ -25,13 +26,13 @@ class LSTMSaved(NamedTuple):
     keep_h: list
     input_p: float
     recurrent_p: float
-    states: list  # (h, c) before step 0, 1, ... and after the last
+    states: list  # (h, c) before time steps 0, 1, ... and after the last one
     gates: list  # (i, f, g, o), g = tanh(z_c)
     return_sequences: bool
 
 
 def lstm_masks(shape, *, p, rng, time_constant, by_gate):
-    """[bool [B, T, N]] of `shape` for each of the four gates; they are the same array where one mask serves all."""
+    """Four masks, bool [B, T, N] = `shape`, one per gate; by_gate=False: one array four times."""
     sequences, steps, columns = shape
     if rng is None:
         return [dropout_mask(shape, p=p)] * GATES
@@ -46,7 +47,7 @@ def _sigmoid(z):
 
 
 def _rows(w):
-    """w's rows, gate by gate."""
+    """The rows of w, gate by gate."""
     return np.split(w, GATES)
 
 
@@ -65,7 +66,7 @@ def lstm_forward(
     gate_masks=None,
     return_sequences=True,
 ):
-    """(y, (h, c), saved), as `fusedrop.lstm_forward`."""
+    """(y, (h, c), context), as `fusedrop.lstm_forward`."""
     x, w_ih, w_hh = (np.asarray(a, np.float64) for a in (x, w_ih, w_hh))
     (B, T, _), H = x.shape, w_hh.shape[1]
     b_rows = _rows(np.zeros(4 * H) if b is None else np.asarray(b, np.float64))
@@ -87,11 +88,14 @@ def lstm_forward(
         h = o * np.tanh(c)
         states.append((h, c))
         gates.append((i, f, g, o))
-    saved = LSTMSaved(
+    saved = LSTMContext(
         x, w_ih, w_hh, b is not None, keep_x, keep_h, input_p, recurrent_p, states, gates, return_sequences
     )
     y = np.stack([h for h, _ in states[1:]], axis=1) if return_sequences and T else np.zeros((B, 0, H))
     return (y if return_sequences else h), (h, c), saved
+
+
+lstm = output_only(lstm_forward)
 
 
 def dropped(keep, values, p):
@@ -121,10 +125,10 @@ def lstm_backward(dy, saved, *, dh=None, dc=None):
     return dx, dw_ih, dw_hh, (db + np.zeros(4 * H) if saved.has_bias else None), dh, dc
 
 
-def _cell_backward(gates, c_before, c, dh, dc):
-    """(dz gate by gate, the gradient by c_before)."""
+def _cell_backward(gates, c_prev, c, dh, dc):
+    """(dz gate by gate, the gradient by c_prev)."""
     i, f, g, o = gates
     a = np.tanh(c)
     dc = dc + dh * o * (1 - a**2)
-    dz = [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g**2), dh * a * o * (1 - o)]
+    dz = [dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dc * i * (1 - g**2), dh * a * o * (1 - o)]
     return dz, dc * f

@@ -1,4 +1,4 @@
-"""A whole model's masks: their names, this process's part of the batch, and where a run goes on."""
+"""The mask keys of a whole model: assign them, shard them, save and load them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 import fusedrop
 from fusedrop import checks
-from fusedrop.torch.naming import MaskName
+from fusedrop.torch.mask_key import MaskKey
 
 
 def masked_modules(model):
@@ -17,11 +17,11 @@ def masked_modules(model):
 
 
 def draws_masks(module):
-    """Whether the module itself names its masks; torch.compile's wrapper has the attributes of what is inside it."""
-    return isinstance(vars(module).get("masks"), MaskName)
+    """Whether the module itself has a mask key. torch.compile's wrapper shows attributes of its module."""
+    return isinstance(vars(module).get("mask_key"), MaskKey)
 
 
-def name_masks(model, seed, step=0):
+def assign_mask_keys(model, seed, step=0):
     """Gives every fusedrop module of a model this seed, its position as stream, and the step to count from.
 
     Two models of one structure then draw the same masks, in any process and order of construction.
@@ -33,18 +33,19 @@ def name_masks(model, seed, step=0):
         The model.
     """
     for stream, module in enumerate(masked_modules(model).values()):
-        module.masks.place(seed, 0 if seed is None else stream, step)
+        module.mask_key.place(seed, 0 if seed is None else stream, step)
     return model
 
 
 def shard_rows(model, index, count):
-    """This process has part `index` of `count` equal parts of the batch, and of the global mask's rows.
+    """Declares that this process has part `index` of `count` equal parts of the batch, and of the global mask's rows.
 
-    For data parallelism: `shard_rows(model, rank, world_size)` and one seed on all ranks make them draw, together, what
-    one process draws for the whole batch. A module's rows are all leading dimensions of its input, in C order.
+    For data parallelism: after `shard_rows(model, rank, world_size)`, with one seed on all ranks, the ranks together
+    draw the masks that one process draws for the whole batch. A module's rows are all leading dimensions of its input,
+    in C order.
 
-    Modules without a seed follow each rank's own generator, and draw parts of one mask only where all ranks were seeded
-    alike and have drawn alike since: `name_masks` is the safe way. How to use both: docs/parallel.md.
+    Modules without a seed follow each rank's own generator. They draw parts of one mask only where all ranks were
+    seeded alike and have made the same calls since: `assign_mask_keys` is the safe way. See docs/parallel.md.
 
     Returns:
         The model.
@@ -53,34 +54,34 @@ def shard_rows(model, index, count):
     if not checks.size(index, "index") < count:
         raise ValueError(f"index must be below count = {count}; got {index}")
     for module in masked_modules(model).values():
-        module.masks.shard = index
+        module.mask_key.shard = index
     return model
 
 
 def mask_state(model):
-    """{module name: {seed, stream, step}}: save it beside state_dict(), which has none of it, to go on exactly.
+    """{module name: {seed, stream, step}}. Save it beside state_dict(), which has none of it, to resume exactly.
 
     Modules without a seed follow torch's generator: save torch.get_rng_state() too, as for torch.nn.Dropout.
     """
-    modules = masked_modules(model).items()
-    return {name: {"seed": m.masks.seed, "stream": m.masks.stream, "step": m.masks.step} for name, m in modules}
+    keys = {name: m.mask_key for name, m in masked_modules(model).items()}
+    return {name: {"seed": key.seed, "stream": key.stream, "step": key.step} for name, key in keys.items()}
 
 
 def load_mask_state(model, state):
-    """Puts back what `mask_state` returned; every module must be there, and no other.
+    """Restores what `mask_state` returned. The state must have every fusedrop module of the model, and no other.
 
     Raises:
-        ValueError: naming the modules that one side has and the other lacks.
+        ValueError: listing the modules that one side has and the other lacks.
     """
     modules = masked_modules(model)
     if not isinstance(state, dict) or modules.keys() != state.keys():
         names = state.keys() if isinstance(state, dict) else ()
         missing, unknown = sorted(modules.keys() - names), sorted(names - modules.keys())
         raise ValueError(f"state must name the model's fusedrop modules; it lacks {missing} and has besides {unknown}")
-    for name, entry in state.items():  # all of them, before anything changes
+    for name, entry in state.items():  # checks all entries before anything changes
         check_entry(name, entry)
     for name, module in modules.items():
-        module.masks.place(**state[name])
+        module.mask_key.place(**state[name])
 
 
 def check_entry(name, entry):

@@ -1,45 +1,53 @@
-"""What PyTorch's dispatcher must know of the operators: autograd, autocast, vmap. Importing this module tells it."""
+"""Registers the operators' rules for autograd, autocast and vmap with PyTorch's dispatcher, when it is imported."""
 
 from __future__ import annotations
 
 import torch
 
-from fusedrop.torch import derivatives, operators
-from fusedrop.torch.eager import unwatched, wants_graph
+from fusedrop.torch import autograd, operators
 from fusedrop.torch.operators import LIBRARY
+from fusedrop.torch.routing import can_bypass_dispatcher, needs_graph
 
 
-def autograd(function, below, tensors, eager=None):
-    """An operator's Autograd kernel: a node of the graph where one is wanted. `eager` takes unwatched calls."""
+def autograd_rule(function, below, tensors, eager=None):
+    """An operator's Autograd kernel: it adds a node to the graph where one is needed.
+
+    Args:
+        function: the torch.autograd.Function that adds the node.
+        below: the operator without its autograd rule.
+        tensors: number of leading tensor arguments.
+        eager: takes the calls that can bypass the dispatcher, if given.
+    """
 
     def rule(*inputs):
         operands, options = inputs[:tensors], inputs[tensors:]
-        if eager is not None and unwatched(*operands):
+        if eager is not None and can_bypass_dispatcher(*operands):
             return eager(*operands, options)
-        return function.apply(*operands, options) if wants_graph(*operands) else below(*inputs)
+        return function.apply(*operands, options) if needs_graph(*operands) else below(*inputs)
 
     return rule
 
 
-def linear_autocast(operator, device):
+def autocast_rule(operator, device):
+    """linear's Autocast kernel: it casts the operands, with autocast itself excluded from the inner call."""
     key = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, f"Autocast{device.upper()}"))
 
     def rule(*inputs):
         with torch._C._ExcludeDispatchKeyGuard(key):
-            return derivatives.in_lower_precision(operator, device, *inputs)
+            return autograd.in_lower_precision(operator, device, *inputs)
 
     return rule
 
 
 def select(x, dimension, i):
-    """Example i, or zeros for the shapes of an empty batch."""
+    """Example i. For an empty batch, zeros of an example's shape."""
     if x.shape[dimension] == 0:
         return x.new_zeros((*x.shape[:dimension], *x.shape[dimension + 1 :]))
     return x.select(dimension, i)
 
 
-def one_by_one(operator):
-    """vmap of a pure function: one call an example, all with the same name, so all with the same mask."""
+def vmap_rule(operator):
+    """vmap of a pure function: one call for each example. All calls have the same key, so all have the same mask."""
 
     def rule(info, in_dims, *inputs):
         def example(i):
@@ -54,13 +62,14 @@ def one_by_one(operator):
     return rule
 
 
+_below = autograd.without_autograd
 for _name, _rule in (
-    ("linear", autograd(derivatives.Linear, derivatives.linear_below, derivatives.TENSORS, derivatives.eager_linear)),
-    ("linear_saving", autograd(derivatives.TransformedLinear, derivatives.linear_saving_below, derivatives.TENSORS)),
-    ("linear_backward", autograd(derivatives.LinearBackward, derivatives.linear_backward_below, derivatives.TENSORS)),
-    ("dropout", autograd(derivatives.Dropout, derivatives.dropout_below, 1, derivatives.eager_dropout)),
+    ("linear", autograd_rule(autograd.Linear, _below(operators.linear), autograd.TENSORS, autograd.eager_linear)),
+    ("linear_forward", autograd_rule(autograd.LinearForward, _below(operators.linear_forward), autograd.TENSORS)),
+    ("linear_backward", autograd_rule(autograd.LinearBackward, _below(operators.linear_backward), autograd.TENSORS)),
+    ("dropout", autograd_rule(autograd.Dropout, _below(operators.dropout), 1, autograd.eager_dropout)),
 ):
     LIBRARY.impl(_name, _rule, "Autograd")
-    torch.library.register_vmap(getattr(operators, _name), one_by_one(getattr(operators, _name)), lib=LIBRARY)
-for _device in derivatives.AUTOCAST:
-    LIBRARY.impl("linear", linear_autocast(operators.linear, _device), f"Autocast{_device.upper()}")
+    torch.library.register_vmap(getattr(operators, _name), vmap_rule(getattr(operators, _name)), lib=LIBRARY)
+for _device in autograd.AUTOCAST_DEVICES:
+    LIBRARY.impl("linear", autocast_rule(operators.linear, _device), f"Autocast{_device.upper()}")

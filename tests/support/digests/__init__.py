@@ -1,11 +1,12 @@
-"""Digests of results: the cases of `digest.py`, one module a topic.
+"""Digests of results: what `digest.py` runs.
 
-    inputs.py    arrays from texts
-    cases.py     what a case is, how its key reads, what its digest is
-    runner.py    cases, instruction sets and threads into lines
-    linear.py, conv2d.py, ...        the topics: tables of options, and the function that prepares a case of them
-    errors.py, errors_<topic>.py     wrong calls, and what they say
-    api.py, api_objects.py, api_torch.py    every call of fusedrop
+    case.py      what a case is, how its key reads, what its digest is
+    inputs.py    arrays that depend on a text alone
+    runner.py    runs cases on every instruction set and number of threads
+    api/         every call of fusedrop
+    cases/       the cases, one module a topic; cases/torch/ needs PyTorch
+    errors/      wrong calls, and what their exceptions say
 
-A renamed function, argument or attribute changes the three `api` modules alone: keys use words of their own.
+Keys and cases use words of their own (neutral words). So a renamed function, argument or attribute changes the folder
+`api` alone, and the lines before and after the change can be compared.
 """

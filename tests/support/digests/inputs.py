@@ -1,7 +1,9 @@
 """Inputs of the digests: arrays that depend on a text alone, never on a library's random generator.
 
-A hash turns the text and an element's number into 64 bits (splitmix64: Steele, Lea, Flood, 2014). Only modular and
-IEEE 754 arithmetic turns those bits into values, so every NumPy gives the same ones.
+A hash turns the text and the index of an element into 64 bits (splitmix64: Steele, Lea, Flood, 2014). Only modular
+and IEEE 754 arithmetic turns those bits into values. So every version of NumPy makes the same arrays.
+
+The texts are data: another word in a text makes another array.
 """
 
 import hashlib
@@ -17,13 +19,14 @@ except ImportError:
     BFLOAT16 = None
 
 DTYPES = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "bf16": BFLOAT16}
-# x86 makes this NaN itself where an operation is invalid. So all NaNs of a result are alike, whichever operand wins.
+# The NaN that x86 itself makes of an invalid operation. So all NaNs of a result have the same bits, and it does not
+# matter which operand an instruction takes its NaN from.
 NAN = math.copysign(math.nan, -1)
 SPECIALS = (0.0, -0.0, math.inf, -math.inf, NAN, 2.0**-130, -(2.0**-131), 2.0**-126, 3.0e38, -1.0e-30)
 
 
 def available_dtypes():
-    """The names of the dtypes that this installation can make."""
+    """The names of the dtypes that this installation has."""
     return [name for name, dtype in DTYPES.items() if dtype is not None]
 
 
@@ -50,7 +53,7 @@ def flags(text, count, share=0.5):
 def normal(text, shape, dtype, kind="normal"):
     """An array of the dtype of this name, of mean 0 and variance 1: a sum of four uniform numbers.
 
-    kind: "normal"; "specials" puts SPECIALS at some places; "tiny" scales the values below the normal numbers.
+    kind: "normal"; "specials" writes SPECIALS over some elements; "tiny" scales the values to subnormal numbers.
     """
     count = math.prod(shape)
     quarters = words(text, count).view(np.uint16).reshape(count, 4).astype(np.int64)
@@ -64,14 +67,14 @@ def normal(text, shape, dtype, kind="normal"):
 
 
 def put_specials(values):
-    """Writes SPECIALS at equal distances, in place."""
+    """Writes SPECIALS into the array, at equal distances."""
     count = min(len(SPECIALS), len(values))
     for i in range(count):
         values[(2 * i + 1) * len(values) // (2 * count)] = SPECIALS[i]
 
 
 def rounded(values, dtype):
-    """A flat float64 array in the dtype of this name. The rounding to bfloat16 is our own: to nearest, ties to even."""
+    """A flat float64 array in the dtype of this name. bfloat16 is rounded here: to nearest, ties to even."""
     with np.errstate(over="ignore"):
         single = values.astype(DTYPES["f64"] if dtype == "f64" else DTYPES["f32"])
     if dtype != "bf16":
@@ -81,8 +84,8 @@ def rounded(values, dtype):
     return (upper >> np.uint32(16)).astype(np.uint16).view(BFLOAT16)
 
 
-class Draw:
-    """Draws the named arrays of one case: draw("x", 3, 4) is [3, 4] of the case's dtype and kind."""
+class Maker:
+    """Makes the arrays of one case: make("x", 3, 4) is [3, 4] of the case's dtype and kind."""
 
     def __init__(self, text, dtype, kind="normal"):
         self.text, self.dtype, self.kind = text, dtype, kind
@@ -93,11 +96,11 @@ class Draw:
         return array if scale == 1.0 else (array * array.dtype.type(scale)).astype(array.dtype)
 
     def plain(self, name, *shape):
-        """Without specials: of weights, whose every element reaches a whole column."""
+        """Without specials: for weights, where one NaN would fill a whole column of y."""
         return self(name, *shape, kind="normal" if self.kind == "specials" else None)
 
 
-# Each layout function returns a view that holds a's values; NaN lies between the elements, where there is a between.
+# Each layout function returns a view with a's values. Gaps between the elements, if any, hold NaN.
 
 
 def _filled(view, a):
@@ -119,7 +122,7 @@ LAYOUTS = {
     "reversed": lambda a: _filled(np.empty_like(a)[tuple(slice(None, None, -1) for _ in a.shape)], a),
     "reversed_columns": lambda a: LAYOUTS["reversed"](a.T.copy()).T,
     "packed_field": lambda a: _filled(np.zeros(a.shape, [("flag", "u1"), ("value", a.dtype)])["value"], a),
-    "padded_field": lambda a: _filled(np.zeros(a.shape, [("dropout_first", a.dtype), ("value", a.dtype)])["value"], a),
+    "padded_field": lambda a: _filled(np.zeros(a.shape, [("gap", a.dtype), ("value", a.dtype)])["value"], a),
     "odd_address": lambda a: _filled(np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape), a),
     "one_row": lambda a: np.broadcast_to(a[:1].copy(), a.shape),
     "one_column": lambda a: np.broadcast_to(a[..., :1].copy(), a.shape),

@@ -1,4 +1,4 @@
-"""Runs cases on every instruction set and count of threads, and makes lines of their results."""
+"""Runs cases on every instruction set and number of threads, and makes lines of their results."""
 
 import importlib
 import sys
@@ -6,40 +6,41 @@ import sys
 import numpy as np
 
 from digests import api
-from digests.cases import digest
+from digests.case import digest
 
-TOPICS = (
-    "linear",
-    "conv2d",
-    "lstm",
-    "pooling",
-    "elementwise",
-    "training",
-    "layers",
-    "networks",
-    "trainers",
-    "saving",
-    "specification",
-    "torch_functions",
-    "torch_models",
-)
-THREADS = (1, 2)  # a call uses the second where its work is worth it
+# topic: its module
+TOPICS = {
+    "linear": "digests.cases.linear",
+    "conv2d": "digests.cases.conv2d",
+    "lstm": "digests.cases.lstm",
+    "pooling": "digests.cases.pooling",
+    "elementwise": "digests.cases.elementwise",
+    "training": "digests.cases.training",
+    "layers": "digests.cases.layers",
+    "networks": "digests.cases.networks",
+    "trainers": "digests.cases.trainers",
+    "saving": "digests.cases.saving",
+    "specification": "digests.cases.specification",
+    "torch_functions": "digests.cases.torch.functions",
+    "torch_models": "digests.cases.torch.models",
+}
+THREADS = (1, 2)  # a call uses the second thread only where it has enough work
 
 
-def imported(topic):
-    """The topic's module; None, and a line on stderr, where it needs PyTorch and that is missing."""
+def imported(module):
+    """The module; None, and a line on stderr, where it needs PyTorch and PyTorch is missing."""
     try:
-        return importlib.import_module(f"digests.{topic}")
+        return importlib.import_module(module)
     except ImportError as error:
-        if "torch" not in topic or error.name != "torch":
+        if "torch" not in module or error.name != "torch":
             raise
-        print(f"digest: {topic} is left out: {error}", file=sys.stderr)
+        print(f"digest: {module} is left out: {error}", file=sys.stderr)
         return None
 
 
 def cases_of(topic):
-    """The cases of one module."""
-    module = imported(topic)
+    """The cases of one topic."""
+    module = imported(TOPICS[topic])
     return [] if module is None else module.cases()
 
 
@@ -57,7 +58,7 @@ def lines(topics, isas):
 
 
 def _lines_of(topic, case, isas):
-    """(key, sha256) of every result of a case, the same for every count of threads."""
+    """(key, sha256) of every result of a case. The results must be the same for every number of threads."""
     with np.errstate(all="ignore"):
         run = case.prepare()
         for isa in isas if case.every_isa else ["any"]:
@@ -65,7 +66,7 @@ def _lines_of(topic, case, isas):
             for name, value in by_threads[0].items():
                 key = f"{isa}/{topic}/{case.key}/{name}"
                 if any(other[name] != value for other in by_threads[1:]):
-                    raise AssertionError(f"{key} depends on the count of threads")
+                    raise AssertionError(f"{key} depends on the number of threads")
                 yield key, value
 
 

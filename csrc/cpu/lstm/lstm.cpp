@@ -1,0 +1,14 @@
+// lstm: the LSTM layer of one instruction set. Products with x over all time steps call linear_forward.
+#include "cpu/lstm/backward.inl"
+#include "cpu/lstm/forward.inl"
+
+namespace fusedrop::cpu::FD_ISA {
+
+void lstm_forward(const LstmForwardArgs& args) {
+  args.dtype == Dtype::float64 ? lstm_forward_typed<double>(args) : lstm_forward_typed<float>(args);
+}
+void lstm_backward(const LstmBackwardArgs& args) {
+  args.dtype == Dtype::float64 ? lstm_backward_typed<double>(args) : lstm_backward_typed<float>(args);
+}
+
+}  // namespace fusedrop::cpu::FD_ISA

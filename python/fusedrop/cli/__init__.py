@@ -1,0 +1,1 @@
+"""The command `fusedrop`: info and demo."""

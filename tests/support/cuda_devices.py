@@ -1,0 +1,107 @@
+"""The devices of the CUDA tests: a GPU, and the emulation of the same kernels on the CPU.
+
+The methods of Device have the names of fusedrop's functions. They call the module under test with tensors of PyTorch.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from repository import ROOT
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HALF = {"float32": 0.0, "bfloat16": 2.0**-8, "float16": 2.0**-11}  # relative error of rounding to the type
+LEAST = {"float32": 0.0, "bfloat16": 0.0, "float16": 2.0**-25}  # absolute, below its normal numbers
+
+
+class Device:
+    """The functions of a CUDA module with fusedrop's default options, and arrays for them."""
+
+    def __init__(self, module, place):
+        self.module, self.place = module, place
+
+    def tensor(self, array, dtype=None):
+        """A tensor with the values and the strides of a NumPy array."""
+        made = torch.from_numpy(np.asarray(array)).to(self.place)
+        return made if dtype is None else made.to(DTYPES[dtype])
+
+    def empty(self, shape, dtype="float32", value=float("nan")):
+        return torch.full(shape, value, dtype=DTYPES.get(dtype, getattr(torch, dtype)), device=self.place)
+
+    def linear_forward(self, x, w, b=None, save=True, **given):
+        options = {
+            "activation": "identity",
+            "p": 0.0,
+            "rng": None,
+            "dropout_first": False,
+            "input_p": 0.0,
+            "residual": None,
+            "granularity": "element",
+            "active_inputs": None,
+            "out": None,
+        } | given
+        return self.module.linear_forward(x, w, b, save=save, **options)
+
+    def linear(self, x, w, b=None, **options):
+        return self.linear_forward(x, w, b, save=False, **options)
+
+    def linear_backward(self, dy, saved, dx=True, dw=True, db=True):
+        return self.module.linear_backward(dy, saved, dx, dw, db)
+
+    def dropout(self, x, p, rng=None, granularity="element", scaling="inverted"):
+        return self.module.dropout(x, p, rng, granularity, scaling)
+
+    def dropout_mask(self, shape, p, rng=None, granularity="element", out=None):
+        out = self.empty(shape, "bool", False) if out is None else out
+        return self.module.dropout_mask(shape, p, rng, granularity, out)
+
+    def activate(self, x, activation):
+        return self.module.activate(x, activation)
+
+    def activate_backward(self, dy, x, activation):
+        return self.module.activate_backward(dy, x, activation)
+
+
+def wide(tensor):
+    """The values of a tensor as a NumPy array of float64 (or bool)."""
+    if tensor is None:
+        return None
+    tensor = tensor.cpu()
+    return tensor.numpy() if tensor.dtype == torch.bool else tensor.double().numpy()
+
+
+def stored(array, dtype):
+    """An array rounded to `dtype`, in float64: the values that the kernels receive."""
+    return torch.from_numpy(np.asarray(array)).to(DTYPES[dtype]).double().numpy()
+
+
+def draw(shape, seed, dtype="float32"):
+    return stored(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def build_emulated(folder):
+    """The path of `_cuda` compiled for the host; FUSEDROP_EMULATED_CUDA names one that was built before."""
+    made = os.environ.get("FUSEDROP_EMULATED_CUDA")
+    if made:
+        return Path(made)
+    for tool in ("cmake", "ninja"):
+        pytest.importorskip(tool, reason=f"{tool} is not installed")
+    cmake = Path(sys.executable).with_name("cmake")
+    configure = [cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", "-DFUSEDROP_CUDA=OFF", "-DFUSEDROP_CUDA_EMULATE=ON"]
+    subprocess.run([*configure, f"-DPython_EXECUTABLE={sys.executable}"], check=True, capture_output=True)
+    subprocess.run([cmake, "--build", folder, "--target", "_cuda_emulated"], check=True, capture_output=True)
+    (module,) = (folder / "emulated").glob("_cuda*.so")
+    return module
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location("fusedrop._cuda", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -156,7 +156,7 @@ const Philox* philox_from(const py::handle& rng, double p, const char* p_name) {
     const std::string got = type_text(rng);
     const bool on_device = got == "DevicePhilox";
     throw py::type_error("rng must be a fusedrop.Philox or None; got " + got +
-                         (on_device ? ", a name in a GPU's memory: the CPU cannot read it" : ""));
+                         (on_device ? ", a key in a GPU's memory: the CPU cannot read it" : ""));
   }
   return &rng.cast<const Philox&>();
 }

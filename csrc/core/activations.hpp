@@ -5,7 +5,7 @@
 //                    pre-activation z, or nothing
 //
 // To add an activation, write its struct here, add its line to FUSEDROP_ACTIVATIONS and write its formula in
-// python/fusedrop/reference/linear.py.
+// python/fusedrop/reference/activation.py.
 // NaN and Inf propagate as in IEEE arithmetic. relu passes NaN; a plain max(z, 0) can lose it.
 #pragma once
 

@@ -11,7 +11,7 @@
 namespace fusedrop {
 
 template <class V>
-struct LstmGates {  // values of the gates, or gradients with respect to their pre-activations
+struct LstmGates {  // pre-activations z, values of the gates, or gradients with respect to z
   V i, f, g, o;
 };
 

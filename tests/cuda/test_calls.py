@@ -1,6 +1,7 @@
 """Calls of the CUDA module: error messages, and arrays of libraries other than PyTorch."""
 
 import gc
+import types
 import weakref
 
 import fusedrop as fd
@@ -115,7 +116,7 @@ def test_keys_in_memory(device, call):
         call(rng=fd.DevicePhilox(device.tensor(np.arange(3)), stream=5))
     with pytest.raises(TypeError, match=r"rng.drawn must be an array on .*; got list"):
         call(rng=fd.DevicePhilox([1, 2]))
-    with pytest.raises(TypeError, match=r"rng must be a fusedrop.Philox or None; got DevicePhilox, a name in a GPU's"):
+    with pytest.raises(TypeError, match=r"rng must be a fusedrop.Philox or None; got DevicePhilox, a key in a GPU's"):
         fd.dropout(np.ones((2, 3), np.float32), p=0.5, rng=fd.DevicePhilox(device.tensor(np.arange(2))))
 
 
@@ -238,18 +239,47 @@ def test_numpy_stands_for_a_library_with_an_adapter(emulated, dtype):
         emulated.linear(*ours[:2], out=out)
 
 
-def test_jax_gets_memory_of_fusedrops_own_stream(emulated):
-    """The path for a library that does not expose its stream; the emulation lacks only the stream itself."""
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
+class WithoutStream:
+    """An array of a library that exposes DLPack and no stream, as JAX does."""
+
+    def __init__(self, array):
+        self.array = np.asarray(array)
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+    def __array_namespace__(self):
+        return types.SimpleNamespace(from_dlpack=lambda array: WithoutStream(np.from_dlpack(array)))
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+def assert_own_stream_serves(emulated, make, array_type):
+    """Every function gives arrays of the library, with the values that PyTorch's tensors get."""
     ours = arrays()
     want = every_function(emulated, *map(torch.from_numpy, ours), emulated.empty((33, 40), "bool", False))[:-1]
-    x, w, b, dy = map(jax.numpy.asarray, ours)
+    x, w, b, dy = map(make, ours)
     y, saved = emulated.linear_forward(x, w, b, activation="gelu", p=0.3, input_p=0.1, rng=RNG, residual=dy)
     unit = emulated.linear_forward(x, w, b, p=0.5, rng=RNG, granularity="unit")[1].active_outputs
     got = [y, saved.saved_activation, *emulated.linear_backward(dy, saved), emulated.dropout(x, 0.3, RNG), unit]
     got += [emulated.activate(x, "silu"), emulated.activate_backward(dy, y, "tanh")]
     for g, expected in zip(got, want, strict=True):
-        assert isinstance(g, jax.Array)
+        assert isinstance(g, array_type)
         assert np.array_equal(np.asarray(g), expected.numpy())
+
+
+def test_a_library_without_a_stream_gets_memory_of_fusedrops_own_stream(emulated):
+    """The emulation lacks only the stream itself."""
+    assert_own_stream_serves(emulated, WithoutStream, WithoutStream)
+
+
+def test_jax_gets_memory_of_fusedrops_own_stream(emulated):
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    assert_own_stream_serves(emulated, jax.numpy.asarray, jax.Array)
+    x, w = map(jax.numpy.asarray, arrays()[:2])
     with pytest.raises(ValueError, match="out must be writeable; got a read-only array"):
         emulated.linear(x, w, out=jax.numpy.zeros((33, 40)))

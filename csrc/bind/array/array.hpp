@@ -49,7 +49,7 @@ py::array new_array(const Shape& shape, const py::array& like);
 using NamedArray = std::pair<const char*, py::handle>;
 void refuse_overlap(const char* name, const py::array& out, std::initializer_list<NamedArray> others);
 
-Matrix matrix(const py::array& a);        // of a 2-D array
+Matrix matrix(const py::array& a);         // of a 2-D array
 i64 stride(const py::array& a, int axis);  // in elements
 
 }  // namespace fusedrop::bind

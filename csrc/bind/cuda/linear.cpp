@@ -25,7 +25,7 @@ struct DeviceLinearContext {
   DeviceArray x, w;
   DeviceArray saved_activation;  // y or z as `saved_kind` says, or none
   DeviceArray active_inputs;     // none: all
-  DeviceArray device_key;             // the mask key in device memory, or none
+  DeviceArray device_key;        // the mask key in device memory, or none
   bool has_bias;
   SavedKind saved_kind;
   Activation activation;

@@ -29,7 +29,7 @@ class ActiveAxis {
     if (all()) return {j, j + n};
     return {j == 0 ? 0 : active_.index[j - 1] + 1, j + n >= active_.count ? size_ : active_.index[j + n - 1] + 1};
   }
-  // Bit c: original index i + c is active. Only for a list, not for all(). Reads one word too many: the spare word.
+  // Bit c: original index i + c is active. Only for a list, not for all(). May read the spare word after the list.
   FD_FN u32 bits(i64 i) const {
     const u32* word = active_.words + i / kGroup;
     const u32 shift = static_cast<u32>(i % kGroup);

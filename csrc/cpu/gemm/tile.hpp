@@ -11,7 +11,7 @@
 
 #include "cpu/gemm/format.hpp"
 
-// Keeps one copy of a function in an object file: no inlining, no clone for a constant argument. Clang makes no clones.
+// Keeps one copy of a function in an object file: no inlining, no clone for a constant argument. Clang has no noclone.
 #if defined(__clang__)
 #define FD_ONE_COPY __attribute__((noinline))
 #else

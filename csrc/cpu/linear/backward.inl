@@ -88,7 +88,7 @@ struct BackwardJob {
 
   static constexpr i64 kDbRows = 64;  // rows of dz formed at a time
 
-  // Only db, for a layer with a frozen weight or with K = 0: each block of dz is summed and then overwritten.
+  // Only db, for a layer with a frozen weight or no active inputs: each block of dz is summed and then overwritten.
   void run_db(int thread) {
     const Range rows = grid_rows(grid, thread, outputs.count());
     constexpr i64 width = Tiling<T>::MC, depth = kDbRows;

@@ -95,7 +95,7 @@ class DzPacker {
     for (i64 r = 0; r < rows; ++r) {
       T* current = row[r % 2];
       form_row<Act>(i + r, j, cols, current);
-      current[cols] = T(0);  // the second half of the last pair of an odd row
+      current[cols] = T(0);  // the second half of the last pair, if cols is odd
       for (i64 c = 0; db != nullptr && c < cols; ++c) db[c] += current[c];
       if (order == Order::by_rows)
         Packer<S>::store_row(current, cols, dst + r * ld);

@@ -1,4 +1,4 @@
-// linear_avx512_bf16: AVX-512 with AVX512_BF16. Products of bfloat16 multiply pairs; other kernels are shared.
+// linear_avx512_bf16: AVX-512 with AVX512_BF16. Products of bfloat16 multiply pairs; other kernels are those of avx512.
 #define FD_BF16_DOT 1
 #undef FD_ISA
 #define FD_ISA avx512

@@ -40,7 +40,8 @@ class TimeStepMasks {
   bool keeps_all() const { return mask_bits_.keeps_all(); }
   i64 bytes() const { return count_ * kBand<T> * room_ * static_cast<i64>(sizeof(u32)); }
 
-  // Draws the keep bits for time step t of T. Masks that are constant over time are drawn only at the first one.
+  // Draws the keep bits for time step t. Masks that are constant over time are drawn only in the first iteration of a
+  // time loop.
   void draw(Range band, i64 time_steps, i64 t, bool first, u32* words) const {
     if (keeps_all() || (!first && mask_bits_.mask().repeat > 1)) return;
     for (int gate = 0; gate < count_; ++gate)

@@ -24,7 +24,7 @@ constexpr std::size_t kStack = 256 * 1024;
 
 struct Barrier {  // of a warp or a block
   u32 expected = 0, arrived = 0;
-  u64 generation = 0;         // how often it has opened
+  u64 generation = 0;        // how often it has opened
   void* arguments[32] = {};  // one per lane, of a warp
 };
 

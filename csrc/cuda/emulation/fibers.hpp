@@ -24,7 +24,7 @@ void copy(u32 shared, const void* global, u32 bytes, int valid);
 void commit_copies();
 void wait_copies(int pending);
 
-char* shared(u32 address, u32 bytes, u32 alignment);  // shared memory of the running block; faults if out of bounds
+char* shared(u32 address, u32 bytes, u32 alignment);  // in the running block; faults if misaligned or out of bounds
 void require_aligned(const void* address, u32 alignment);
 
 }  // namespace fusedrop::cuda::emulation

@@ -1,6 +1,6 @@
 // mask_bits: keep bits of a thread's vec8 (eight neighboring columns), with no word drawn twice. One call of the
-// generator yields columns 2q and 2q + 1 of each of the four vec8s of a 32-column group. Four neighboring lanes draw q
-// = 0..3 and exchange their bits, so that each lane has the bits of the one vec8 that it loads and stores.
+// generator yields columns 2q and 2q + 1 of each of the four vec8s of a 32-column group. Four neighboring lanes draw
+// q = 0..3 and exchange their bits, so that each lane has the bits of the one vec8 that it loads and stores.
 #pragma once
 
 #include "core/mask.hpp"

@@ -11,7 +11,8 @@ struct ColumnList {  // in device memory, ascending; null: all columns
   const i32* count = nullptr;  // [1]
 };
 
-// Lists the columns of [0, n) that a unit mask keeps and whose `active` byte (or null) is not 0: index [n], count [1].
+// Lists the columns of [0, n) that a unit mask keeps and whose byte in `active` is not 0 (null: all): index [n],
+// count [1].
 // A mask that is not a unit mask, or drops nothing, keeps all columns.
 void list_columns(const Mask& mask, const bool* active, i64 n, i32* index, i32* count, Stream stream);
 
@@ -35,8 +36,8 @@ void fill_dropped(const LinearForwardArgs& args, Stream stream);
 
 // dz [M, ld] or null: dz[i, j] = keep ? act'(.) * (dy[i, c] * scale) : 0 for the listed columns c, in the type of dy.
 // db [N] or null: the column sums of dz before it is rounded, 0 for columns that are not listed.
-// partial [dz_chunks(M), N] float32, workspace of db: rows are added in chunks of a fixed height, then the chunks in
-// order, so that every device gives the same bits.
+// partial [dz_chunks(M), N] float32, workspace of db: rows are added in chunks of a fixed height, then the chunks in a
+// fixed order, so that every device gives the same bits.
 struct DzArgs {
   // Reads M, N, dy, saved_activation, saved_kind, db, activation, dropout_first, mask and dtype.
   LinearBackwardArgs call;

@@ -16,7 +16,7 @@ Y = TypeVar("Y")
 State = TypeVar("State")
 
 SAVE = True
-"""Argument of the kernels in every `op_forward`: save what the backward pass needs. False in the copies made here."""
+"""Argument of the kernels in every `op_forward`: save what the backward pass needs. False in the globals of `op`."""
 
 
 @overload

@@ -153,7 +153,7 @@ DeviceArray DeviceLibrary::workspace(i64 bytes, Stream stream) const {
 }
 
 void DeviceLibrary::defer_release(Stream stream, std::initializer_list<const DeviceArray*> operands) const {
-  if (!has_stream()) defer_release(stream, operands);
+  if (!has_stream()) release_after(stream, operands);
 }
 
 }  // namespace fusedrop::bind::cuda

@@ -120,7 +120,7 @@ py::object export_own_array(const DeviceArray& result, const py::object& from_dl
   return from_dlpack ? from_dlpack(result.owner) : result.owner;
 }
 
-void defer_release(Stream stream, std::initializer_list<const DeviceArray*> operands) {
+void release_after(Stream stream, std::initializer_list<const DeviceArray*> operands) {
   static auto& pending = *new std::list<DeferredRelease>;  // never destroyed: Python may have ended by then
   pending.remove_if([](const DeferredRelease& entry) { return entry.event.completed(); });
   DeferredRelease entry{Event(stream), {}};

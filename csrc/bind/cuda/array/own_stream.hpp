@@ -17,7 +17,7 @@ py::object export_own_array(const DeviceArray& result, const py::object& from_dl
 
 // Keeps the arrays until the stream has finished its current work: their library may reuse memory as soon as it is
 // released.
-void defer_release(fusedrop::cuda::Stream stream, std::initializer_list<const DeviceArray*> operands);
+void release_after(fusedrop::cuda::Stream stream, std::initializer_list<const DeviceArray*> operands);
 
 void register_own_stream(py::module_& m);
 

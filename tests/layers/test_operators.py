@@ -135,7 +135,7 @@ def annotated(module):
             yield name, value
         elif isinstance(value, type):
             for method, function in inspect.getmembers(value, inspect.isfunction):
-                if not method.startswith("_") or method in ("__init__", "__call__"):
+                if not method.startswith("_") or method in ("__init__", "__call__", "__new__"):
                     yield f"{name}.{method}", function
 
 

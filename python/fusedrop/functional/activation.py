@@ -1,7 +1,5 @@
 """Activations without a layer, as pure functions."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from fusedrop import _core

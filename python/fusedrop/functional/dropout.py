@@ -1,7 +1,5 @@
 """Dropout without a layer, and the mask, as pure functions."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from fusedrop import _core, checks

@@ -16,8 +16,6 @@ has these keys:
 With time_constant=False they have repeat=1. `dropout_mask` of shape (B, T, columns) returns these masks.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from fusedrop import _core

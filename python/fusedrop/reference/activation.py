@@ -1,7 +1,5 @@
 """The activations and their derivatives."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

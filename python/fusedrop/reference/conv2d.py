@@ -1,7 +1,5 @@
 """The convolution: a linear layer of the matrix of patches, which is stored here."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The generator, the mask, and dropout."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

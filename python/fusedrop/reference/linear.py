@@ -1,7 +1,5 @@
 """The fused linear layer."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -3,8 +3,6 @@
 Notation, formula and keys of the masks: fusedrop/functional/lstm.py.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

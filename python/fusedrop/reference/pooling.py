@@ -1,7 +1,5 @@
 """Max and average pooling, window by window."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Monte-Carlo dropout: the uncertainty of a model, as the spread of its predictions over many masks."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from typing import NamedTuple
 

@@ -20,6 +20,11 @@ FD_FN constexpr SavedKind saved_kind_for(SavedKind saves, bool residual) {
   return saves == SavedKind::output && !residual ? SavedKind::output : SavedKind::preactivation;
 }
 
+template <class V>
+struct DropoutScale {
+  V scale, rescale;  // rescale is 1 / scale: it turns a y that was not dropped back into act(z)
+};
+
 template <class Act>
 struct Epilogue {
   template <class V, class K>
@@ -29,17 +34,17 @@ struct Epilogue {
     return select(keep, Act::forward(z) * scale, zero);
   }
 
-  // s is y or z, as saved_kind says. rescale is 1 / scale: it turns a y that was not dropped back into act(z).
+  // s is y or z, as saved_kind says.
   template <class V, class K>
-  static FD_FN V backward(V dy, V s, SavedKind saved_kind, K keep, V scale, V rescale, bool dropout_first) {
+  static FD_FN V backward(V dy, V s, SavedKind saved_kind, K keep, DropoutScale<V> by, bool dropout_first) {
     const V zero(scalar_of<V>(0));
     if (saved_kind == SavedKind::preactivation) {
-      if (dropout_first) s = select(keep, s * scale, zero);
+      if (dropout_first) s = select(keep, s * by.scale, zero);
       if (Act::saves == SavedKind::output) s = Act::forward(s);
     } else if (!dropout_first) {
-      s = s * rescale;
+      s = s * by.rescale;
     }
-    return select(keep, Act::backward(dy * scale, s), zero);
+    return select(keep, Act::backward(dy * by.scale, s), zero);
   }
 };
 

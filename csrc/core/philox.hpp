@@ -3,7 +3,7 @@
 //
 //   four u32 words = philox4x32_10(counter of four u32, key of two u32)
 //
-// A word U is a u32, or a type with the same two operations, multiply_wide and xor3 (see cuda/runtime/device.hpp). Ten
+// A word U is a u32, or a type with the same two operations, multiply_wide and xor3 (see cuda/gemm/mask_bits.hpp). Ten
 // rounds are the published default; seven rounds pass the same tests, but without a margin.
 #pragma once
 

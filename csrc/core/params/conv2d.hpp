@@ -4,8 +4,7 @@
 #pragma once
 
 #include "core/dtypes.hpp"
-#include "core/epilogue.hpp"
-#include "core/mask.hpp"
+#include "core/params/epilogue.hpp"
 
 namespace fusedrop {
 
@@ -30,13 +29,9 @@ struct Conv2dForwardArgs {
   Conv2dSizes sizes;
   Image x;  // [B,H,W,C]
   Image w;  // [N,KH,KW,C]: its `batch` stride is that of output channels
-  const void* b;  // [N] or null
-  i64 b_stride;  // between elements of b
   OutputImage y;  // [B,OH,OW,N], dense
   OutputImage z;  // [B,OH,OW,N], dense, or null data: the pre-activation, saved for backward
-  Activation activation;
-  bool dropout_first;  // dropout comes before the activation
-  Mask mask;  // of y, viewed as [B*OH*OW, N]
+  EpilogueParams epilogue;  // y is viewed as [B*OH*OW, N]
   Mask input_mask;  // of x, viewed as [B*H*W, C]
 };
 
@@ -46,14 +41,11 @@ struct Conv2dBackwardArgs {
   Image dy;  // [B,OH,OW,N]
   Image x;  // [B,H,W,C]
   Image w;  // [N,KH,KW,C]
-  Image saved_activation;  // [B,OH,OW,N]: y or z as `saved_kind` says, or null data
-  SavedKind saved_kind;
+  Image saved_activation;  // [B,OH,OW,N]: y or z as epilogue.saved_kind says, or null data
   OutputImage dx;  // [B,H,W,C], dense, or null data when not wanted
   OutputImage dw;  // [N,KH,KW,C], dense, or null data when not wanted
   void* db;  // [N], or null when not wanted
-  Activation activation;  // this and the following members: as in forward
-  bool dropout_first;
-  Mask mask;
+  EpilogueParams epilogue;  // this and input_mask: as in forward
   Mask input_mask;
 };
 

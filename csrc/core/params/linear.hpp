@@ -3,8 +3,7 @@
 #pragma once
 
 #include "core/dtypes.hpp"
-#include "core/epilogue.hpp"
-#include "core/mask.hpp"
+#include "core/params/epilogue.hpp"
 #include "core/params/matrix.hpp"
 
 namespace fusedrop {
@@ -14,14 +13,10 @@ struct LinearForwardArgs {
   i64 M, N, K;
   Matrix x;               // [M,K]
   Matrix w;               // [N,K]
-  const void* b;          // [N] or null
-  i64 b_stride;           // between elements of b
   Matrix residual;        // [M,N], or null data; else y = residual + dropout(...)
   void* y;                // [M,N] C order; while K is split into blocks, it may hold partial sums
   void* z;                // [M,N] C order, or null: the pre-activation, saved for backward
-  Activation activation;
-  bool dropout_first;     // dropout comes before the activation
-  Mask mask;              // of y; for unit dropout, `outputs` holds the decisions and `mask` only gives the scale
+  EpilogueParams epilogue;  // for unit dropout, `outputs` holds the decisions and epilogue.mask only gives the scale
   Mask input_mask;        // of x, on the stream with its top bit flipped; for unit dropout see `inputs`
   ActiveColumns outputs;  // columns of y that unit dropout does not drop
   ActiveColumns inputs;   // columns of x that may be non-zero, or that unit dropout of x does not drop
@@ -34,14 +29,11 @@ struct LinearBackwardArgs {
   Matrix dy;                     // [M,N]
   Matrix x;                      // [M,K]
   Matrix w;                      // [N,K]
-  const void* saved_activation;  // [M,N] C order: y or z as `saved_kind` says, or null
-  SavedKind saved_kind;
+  const void* saved_activation;  // [M,N] C order: y or z as epilogue.saved_kind says, or null
   void* dx;                      // [M,K] C order, or null when not wanted
   void* dw;                      // [N,K] C order, or null when not wanted
   void* db;                      // [N], or null when not wanted
-  Activation activation;         // this and the following members: as in forward
-  bool dropout_first;
-  Mask mask;
+  EpilogueParams epilogue;       // this and the following members: as in forward
   Mask input_mask;
   ActiveColumns outputs;
   ActiveColumns inputs;

@@ -21,7 +21,6 @@ template <class S>
 struct Conv2dInputGradient {
   using T = acc_t<S>;
   const Conv2dBackwardArgs& args;
-  LinearBackwardArgs rows_args;
   DzPacker<S> dz_packer;
   MaskBits input_mask_bits;
   Phase h, w;  // the current phase of visit_phases; the members below belong to this phase
@@ -34,7 +33,7 @@ struct Conv2dInputGradient {
   const T* packed = nullptr;  // w for the taps of the phase, as [K,C] in panels
 
   explicit Conv2dInputGradient(const Conv2dBackwardArgs& a)
-      : args(a), rows_args(pixels_as_rows(a)), dz_packer(rows_args), input_mask_bits(a.input_mask) {}
+      : args(a), dz_packer(a.epilogue, pixels_as_rows<S>(a)), input_mask_bits(a.input_mask) {}
 
   // Whether products write to dx directly: the phase has all pixels, and x has no mask.
   bool direct() const {
@@ -57,12 +56,11 @@ struct Conv2dInputGradient {
     const i64 taps_at = shared.add(taps_room);
     memory = scratch(threads + 1, maximum(thread_bytes, shared.size()));
     S* taps = reinterpret_cast<S*>(memory[threads] + taps_at);
-    weight_by_taps(args.w, s.KH, s.KW, args.w.batch, s.N, args.w.channel, s.C, taps);
+    weight_by_taps(args.w, s, {args.w.batch, s.N}, {args.w.channel, s.C}, taps);
     visit_phases([&] {
       pack_taps(taps, reinterpret_cast<T*>(memory[threads]));
       packed = reinterpret_cast<const T*>(memory[threads]);
-      run_threads(
-          grid.threads(), [](int thread, void* p) { static_cast<Conv2dInputGradient*>(p)->run_thread(thread); }, this);
+      parallel_for(grid.threads(), [&](int thread) { run_thread(thread); });
     });
   }
 
@@ -133,7 +131,7 @@ struct Conv2dInputGradient {
       dz.prepare({first, first + n});
       dz.form_pixels(first, n, dst);
     });
-    product.run(stage, pixels, cols, packed, thread_memory, sums, s.C);
+    product.run(stage, pixels, cols, packed, thread_memory, {sums, s.C});
   }
 
   void drop(Range pixels, Range cols, T* sums) const {
@@ -141,7 +139,7 @@ struct Conv2dInputGradient {
     if (input_mask_bits.keeps_all()) return;
     visit_rows_of_pixels(pixels, h.count, w.count, [&](i64 b, i64 t, i64 u, i64 n, i64 offset) {
       const i64 first = (b * s.H + h.first + h.stride * t) * s.W + w.first + w.stride * u;
-      drop_pixels(input_mask_bits, first, w.stride, n, cols, sums + offset * s.C, s.C);
+      drop_pixels(input_mask_bits, {first, w.stride, n}, cols, sums + offset * s.C, s.C);
     });
   }
 
@@ -151,7 +149,8 @@ struct Conv2dInputGradient {
     visit_rows_of_pixels(pixels, h.count, w.count, [&](i64 b, i64 t, i64 u, i64 n, i64 offset) {
       const i64 row = h.first + h.stride * t, col = w.first + w.stride * u;
       S* dst = static_cast<S*>(dx.data) + b * dx.batch + row * dx.row + col * dx.col + cols.begin * dx.channel;
-      unload_pixels(src + offset * C + cols.begin, C, n, cols.size(), dst, w.stride * dx.col, dx.channel);
+      unload_pixels(RowMajor<const S>{src + offset * C + cols.begin, C}, n, cols.size(), dst, w.stride * dx.col,
+                    dx.channel);
     });
   }
 };
@@ -161,7 +160,6 @@ template <class S>
 struct Conv2dWeightGradient {
   using T = acc_t<S>;
   const Conv2dBackwardArgs& args;
-  LinearBackwardArgs rows_args;
   DzPacker<S> dz_packer;
   MaskBits input_mask_bits;
   Window window;
@@ -174,8 +172,7 @@ struct Conv2dWeightGradient {
 
   explicit Conv2dWeightGradient(const Conv2dBackwardArgs& a)
       : args(a),
-        rows_args(pixels_as_rows(a)),
-        dz_packer(rows_args),
+        dz_packer(a.epilogue, pixels_as_rows<S>(a)),
         input_mask_bits(a.input_mask),
         window(input_window(a.sizes)) {
     // Without dw, one column of threads remains: it sums db.
@@ -217,10 +214,10 @@ struct Conv2dWeightGradient {
     product.clear(thread_memory);
     visit_chunks(window, {0, window.pixels()}, product.chunk(), [&](Range pixels) {
       conv_dz.prepare(pixels);
-      conv_dz.form(pixels.begin, pixels.size(), rows.begin, rows.size(), dz, dz_ld, db);
+      conv_dz.form({pixels.begin, pixels.size(), rows.begin, rows.size()}, dz, dz_ld, db);
       if (cols.size() <= 0) return;
       stage.fill(pixels, reinterpret_cast<T*>(thread_memory + stage_at), input_loader<S>(args, input_mask_bits));
-      product.add(stage, pixels, dz, dz_ld, rows.size(), cols, thread_memory);
+      product.add(stage, pixels, {dz, dz_ld}, rows.size(), cols, thread_memory);
     });
     const i64 K = window.depth();
     if (cols.size() > 0) product.store(rows.size(), cols.size(), thread_memory, dw + rows.begin * K + cols.begin, K);
@@ -232,7 +229,7 @@ struct Conv2dWeightGradient {
     if (args.dw.data != nullptr)
       for (i64 n = 0; n < s.N; ++n) {
         S* dst = static_cast<S*>(args.dw.data) + n * args.dw.batch;
-        unload_pixels(dw + n * window.depth(), s.C, taps, s.C, dst, args.dw.col, args.dw.channel);
+        unload_pixels(RowMajor<const S>{dw + n * window.depth(), s.C}, taps, s.C, dst, args.dw.col, args.dw.channel);
       }
     if (args.db != nullptr) copy_row(db_sums, s.N, static_cast<S*>(args.db));
   }
@@ -243,8 +240,7 @@ void conv2d_backward_typed(const Conv2dBackwardArgs& args) {
   if (args.dx.data != nullptr) Conv2dInputGradient<S>(args).run();
   if (args.dw.data == nullptr && args.db == nullptr) return;
   Conv2dWeightGradient<S> job(args);
-  run_threads(
-      job.grid.threads(), [](int thread, void* p) { static_cast<Conv2dWeightGradient<S>*>(p)->run(thread); }, &job);
+  parallel_for(job.grid.threads(), [&](int thread) { job.run(thread); });
   job.store();
 }
 

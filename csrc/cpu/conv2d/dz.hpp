@@ -7,19 +7,11 @@
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
-// Describes the convolution as a linear layer whose rows are all pixels. Only the members that dz depends on are set.
-inline LinearBackwardArgs pixels_as_rows(const Conv2dBackwardArgs& args) {
-  const Conv2dSizes& s = args.sizes;
-  LinearBackwardArgs rows{};
-  rows.dtype = args.dtype;
-  rows.M = s.B * s.OH * s.OW, rows.N = s.N;
-  rows.dy = {args.dy.data, s.N, 1};
-  rows.saved_activation = args.saved_activation.data;
-  rows.saved_kind = args.saved_kind;
-  rows.activation = args.activation;
-  rows.dropout_first = args.dropout_first;
-  rows.mask = args.mask;
-  return rows;
+// dy and the saved activation of all pixels as rows. Where they are no rows of memory, Conv2dDz copies them first.
+template <class S>
+DzSource<S> pixels_as_rows(const Conv2dBackwardArgs& args) {
+  const i64 N = args.sizes.N;
+  return {View<S>(static_cast<const S*>(args.dy.data), N, 1), static_cast<const S*>(args.saved_activation.data), N};
 }
 
 // The dz of one thread. Where pixels are not rows of memory, they are copied to rows, at most max_pixels at a time.
@@ -46,21 +38,20 @@ class Conv2dDz {
   void prepare(Range pixels) {
     if (dy_copy_ == nullptr && saved_copy_ == nullptr) return;
     const Image& saved = args_.saved_activation;
-    packer_.read_from(pixels.begin, View<S>(rows_of(args_.dy, pixels, dy_copy_), args_.sizes.N, 1),
-                      saved.data == nullptr ? nullptr : rows_of(saved, pixels, saved_copy_));
+    const i64 N = args_.sizes.N;
+    packer_.read_from({View<S>(rows_of(args_.dy, pixels, dy_copy_), N, 1),
+                       saved.data == nullptr ? nullptr : rows_of(saved, pixels, saved_copy_), N, pixels.begin});
   }
 
-  // dst[r*ld + c] = dz(pixel i + r, channel j + c). Adds the column sums to db, unless db is null.
-  void form(i64 i, i64 rows, i64 j, i64 cols, T* dst, i64 ld, T* db) const {
-    packer_.form(Order::by_cols, i, rows, j, cols, dst, ld, db);
-  }
+  // dst[r*ld + c] = dz(pixel at.i + r, channel at.j + c). Adds the column sums to db, unless db is null.
+  void form(const Rect& at, T* dst, i64 ld, T* db) const { packer_.form(at, {Order::by_cols, dst, ld, db}); }
 
   // All channels of n pixels, one pixel after the other. If N is not a multiple of 32, the packer first writes to
   // padded_, because it writes whole strips of 32 columns.
   void form_pixels(i64 i, i64 n, T* dst) {
     const i64 N = args_.sizes.N, ld = round_up(N, kGroup);
     T* strips = ld == N ? dst : padded_;
-    form(i, n, 0, N, strips, ld, nullptr);
+    form({i, n, 0, N}, strips, ld, nullptr);
     for (i64 m = 0; strips != dst && m < n; ++m) copy_row(strips + m * ld, N, dst + m * N);
   }
 

@@ -9,7 +9,7 @@
 
 #include "cpu/conv2d/images.hpp"
 #include "cpu/conv2d/product.hpp"
-#include "cpu/linear/forward.inl"
+#include "cpu/gemm/epilogue_sink.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
@@ -17,10 +17,10 @@ namespace {
 template <class S>
 struct Conv2dForwardJob {
   using T = acc_t<S>;
+  using Sink = EpilogueSink<S, AllIndices>;
   const Conv2dForwardArgs& args;
   Window window;
   MaskBits input_mask_bits;
-  typename EpilogueSink<S>::TileEpilogue tile_epilogue;
   bool direct;  // y is a matrix of pixels: the epilogue writes to the caller's array
   ThreadGrid grid;
   Conv2dProduct<T> product;
@@ -32,10 +32,6 @@ struct Conv2dForwardJob {
       : args(a),
         window(input_window(a.sizes)),
         input_mask_bits(a.input_mask),
-        tile_epilogue(with_activation(a.activation,
-                                      [](auto act) -> typename EpilogueSink<S>::TileEpilogue {
-                                        return &EpilogueSink<S>::template epilogue_tile<decltype(act)>;
-                                      })),
         direct(is_pixel_matrix(a.y, a.sizes.OH, a.sizes.OW, a.sizes.N)) {
     // Costs in multiply-adds per element: 30 for staging and copying a patch; 0 for w, which all threads share.
     grid = choose_grid({window.pixels(), a.sizes.N, window.depth(), 30, 0, 4, kGroup});
@@ -59,7 +55,7 @@ struct Conv2dForwardJob {
     char* weights = memory[grid.threads()];
     const Conv2dSizes& s = args.sizes;
     S* w = reinterpret_cast<S*>(weights + w_at);
-    weight_by_taps(args.w, s.KH, s.KW, args.w.channel, s.C, args.w.batch, N, w);
+    weight_by_taps(args.w, s, {args.w.channel, s.C}, {args.w.batch, N}, w);
     pack_panels<Tiling<T>::NR>(View<S>(w, N, 1), window.depth(), N, reinterpret_cast<T*>(weights));
     packed = reinterpret_cast<const T*>(weights);
   }
@@ -74,58 +70,50 @@ struct Conv2dForwardJob {
     Stage<T> stage(window);
     stage.fill(pixels, reinterpret_cast<T*>(thread_memory + stage_at), input_loader<S>(args, input_mask_bits));
     T* sums = reinterpret_cast<T*>(thread_memory + sums_at);
-    product.run(stage, pixels, cols, packed, thread_memory, sums, args.sizes.N);
-    const LinearForwardArgs layer = layer_of(pixels, thread_memory);
-    const MaskBits mask_bits(layer.mask);
-    EpilogueSink<S> sink(layer, mask_bits, tile_epilogue, T(0), reinterpret_cast<u32*>(thread_memory + words_at));
-    run_epilogue(layer.M, cols, sums, layer.N, sink);
+    product.run(stage, pixels, cols, packed, thread_memory, {sums, args.sizes.N});
+    const EpilogueArrays<S> arrays = arrays_of(pixels, thread_memory);
+    Mask mask = args.epilogue.mask;
+    mask.row0 += static_cast<u64>(pixels.begin);
+    const MaskBits mask_bits(mask);
+    Sink sink(args.epilogue, arrays, AllIndices(args.sizes.N), mask_bits,
+              reinterpret_cast<u32*>(thread_memory + words_at));
+    run_epilogue(pixels.size(), cols, sums, sink);
     if (direct) return;
-    unload(pixels, cols, static_cast<const S*>(layer.y), args.y);
-    if (layer.z != nullptr) unload(pixels, cols, static_cast<const S*>(layer.z), args.z);
+    unload(pixels, cols, arrays.y, args.y);
+    if (arrays.z != nullptr) unload(pixels, cols, arrays.z, args.z);
   }
 
   // Passes the sums to the sink tile by tile, as cpu/gemm/loops.hpp does in the last block of K.
-  static void run_epilogue(i64 rows, Range cols, const T* sums, i64 ld, EpilogueSink<S>& sink) {
-    constexpr i64 MR = Tiling<T>::MR, NR = Tiling<T>::NR, MC = Tiling<T>::MC;
-    alignas(64) T tile[MR * NR];
+  void run_epilogue(i64 rows, Range cols, const T* sums, Sink& sink) const {
+    constexpr i64 NR = Tiling<T>::NR, MC = Tiling<T>::MC;
+    const i64 ld = args.sizes.N;
+    alignas(64) T tile[Tiling<T>::MR * NR];
     for (i64 ic = 0; ic < rows; ic += MC)
-      for (i64 js = cols.begin; js < cols.end; js += kGroup) {
-        const i64 end = minimum(ic + MC, rows), width = minimum(kGroup, cols.end - js);
-        sink.begin_strip(ic, end - ic, js, width);
-        for (i64 j = js; j < js + width; j += NR)
-          for (i64 i = ic; i < end; i += MR) {
-            const i64 m = minimum(MR, end - i), n = minimum(NR, js + width - j);
-            copy_tile(sums + i * ld + j, ld, m, n, tile, NR);
-            sink.epilogue(i, m, j, n, tile);
-          }
+      for (i64 j = cols.begin; j < cols.end; j += kGroup) {
+        const Rect strip{ic, minimum(MC, rows - ic), j, minimum(kGroup, cols.end - j)};
+        sink.begin_strip(strip);
+        visit_tiles<T>(strip, [&](const Rect& at) {
+          copy_tile(sums + at.i * ld + at.j, ld, at.rows, at.cols, tile, NR);
+          sink.epilogue(at, tile);
+        });
       }
   }
 
-  // Describes these pixels as the rows of a linear layer.
-  LinearForwardArgs layer_of(Range pixels, char* thread_memory) const {
-    LinearForwardArgs layer{};
-    layer.dtype = args.dtype;
-    layer.M = pixels.size(), layer.N = args.sizes.N, layer.K = window.depth();
-    layer.b = args.b, layer.b_stride = args.b_stride;
-    const auto at = [&](const OutputImage& image, i64 offset) -> void* {
+  // The pixels as rows of a matrix: in the caller's arrays, or in the memory of the thread.
+  EpilogueArrays<S> arrays_of(Range pixels, char* thread_memory) const {
+    const i64 N = args.sizes.N;
+    const auto at = [&](const OutputImage& image, i64 offset) -> S* {
       if (image.data == nullptr) return nullptr;
-      return direct ? static_cast<S*>(image.data) + pixels.begin * layer.N
-                    : reinterpret_cast<S*>(thread_memory + offset);
+      return direct ? static_cast<S*>(image.data) + pixels.begin * N : reinterpret_cast<S*>(thread_memory + offset);
     };
-    layer.y = at(args.y, y_at);
-    layer.z = at(args.z, z_at);
-    layer.activation = args.activation;
-    layer.dropout_first = args.dropout_first;
-    layer.mask = args.mask;
-    layer.mask.row0 += static_cast<u64>(pixels.begin);
-    return layer;
+    return {at(args.y, y_at), at(args.z, z_at), N};
   }
 
   void unload(Range pixels, Range cols, const S* src, const OutputImage& image) const {
     const i64 plane = args.sizes.OH * args.sizes.OW, N = args.sizes.N;
     visit_rows_of_pixels(pixels, 1, plane, [&](i64 b, i64, i64 pixel, i64 n, i64 offset) {
       S* dst = static_cast<S*>(image.data) + b * image.batch + pixel * image.col + cols.begin * image.channel;
-      unload_pixels(src + offset * N + cols.begin, N, n, cols.size(), dst, image.col, image.channel);
+      unload_pixels(RowMajor<const S>{src + offset * N + cols.begin, N}, n, cols.size(), dst, image.col, image.channel);
     });
   }
 };
@@ -133,7 +121,7 @@ struct Conv2dForwardJob {
 template <class S>
 void conv2d_forward_typed(const Conv2dForwardArgs& args) {
   Conv2dForwardJob<S> job(args);
-  run_threads(job.grid.threads(), [](int thread, void* p) { static_cast<Conv2dForwardJob<S>*>(p)->run(thread); }, &job);
+  parallel_for(job.grid.threads(), [&](int thread) { job.run(thread); });
 }
 
 }  // namespace

@@ -31,19 +31,23 @@ FD_FN void visit_rows_of_pixels(Range pixels, i64 rows, i64 cols, Visit visit) {
   }
 }
 
-// Dropout of some channels of n pixels, which lie ld elements apart:
+struct PixelRun {  // pixels first, first + stride, ... of all images
+  i64 first, stride, n;
+};
+
+// Dropout of some channels of a run of pixels, which lie ld elements apart:
 // pixels[m*ld + c] = keep(first + m*stride, c) ? pixels[m*ld + c] * scale : 0.
 template <class T>
-void drop_pixels(const MaskBits& mask_bits, i64 first, i64 stride, i64 n, Range channels, T* pixels, i64 ld) {
+void drop_pixels(const MaskBits& mask_bits, const PixelRun& run, Range channels, T* pixels, i64 ld) {
   using V = Vec<T>;
   constexpr i64 kAtOnce = 4 * kGroup;  // columns of one call of keep_words4
   if (mask_bits.keeps_all()) return;
   const T scale = static_cast<T>(keep_scale(mask_bits.mask().threshold));
   u32 words[mask_bits_room(4)];
-  for (i64 m = 0; m < n; ++m)
+  for (i64 m = 0; m < run.n; ++m)
     for (i64 j = channels.begin; j < channels.end; j += kAtOnce) {
       const i64 width = minimum(kAtOnce, channels.end - j);
-      mask_bits.row(first + m * stride, j, divide_up(width, kGroup), words);
+      mask_bits.row(run.first + m * run.stride, j, divide_up(width, kGroup), words);
       T* p = pixels + m * ld + j;
       i64 c = 0;
       for (; c + V::W <= width; c += V::W)
@@ -65,28 +69,32 @@ auto input_loader(const Args& args, const MaskBits& mask_bits) {
   return [&](i64 b, i64 h, i64 w, i64 n, acc_t<S>* dst) {
     const Conv2dSizes& s = args.sizes;
     load_pixels(pixel_row<S>(args.x, b, h, w), n, s.C, dst);
-    drop_pixels(mask_bits, (b * s.H + h) * s.W + w, 1, n, {0, s.C}, dst, s.C);
+    drop_pixels(mask_bits, {(b * s.H + h) * s.W + w, 1, n}, {0, s.C}, dst, s.C);
   };
 }
 
-// Copies n pixels of C channels, with row stride ld, to the caller's image, whose strides are `pixel` and `channel`.
+// Copies n pixels of C channels to the caller's image, whose strides are `pixel` and `channel`.
 template <class S>
-void unload_pixels(const S* src, i64 ld, i64 n, i64 C, S* dst, i64 pixel, i64 channel) {
-  if (channel == 1) return relayout(View<S>(src, ld, 1), n, C, dst, pixel);
-  if (pixel == 1) return relayout(View<S>(src, 1, ld), C, n, dst, channel);
+void unload_pixels(RowMajor<const S> src, i64 n, i64 C, S* dst, i64 pixel, i64 channel) {
+  if (channel == 1) return relayout(View<S>(src.p, src.ld, 1), n, C, dst, pixel);
+  if (pixel == 1) return relayout(View<S>(src.p, 1, src.ld), C, n, dst, channel);
   for (i64 m = 0; m < n; ++m)
-    for (i64 c = 0; c < C; ++c) dst[m * pixel + c * channel] = src[m * ld + c];
+    for (i64 c = 0; c < C; ++c) dst[m * pixel + c * channel] = src.p[m * src.ld + c];
 }
 
-// Reorders the weight by taps: dst[(tap*O + o)*I + i] = w(o, i, tap), where o and i are its other axes in either order.
+struct WeightAxis {  // the input or the output channels of a weight
+  i64 stride, size;
+};
+
+// Reorders the weight by taps: dst[(tap*outer.size + o)*inner.size + i] = w(o, i, tap).
 template <class S>
-void weight_by_taps(const Image& w, i64 KH, i64 KW, i64 outer, i64 O, i64 inner, i64 I, S* dst) {
+void weight_by_taps(const Image& w, const Conv2dSizes& s, WeightAxis outer, WeightAxis inner, S* dst) {
   const S* data = static_cast<const S*>(w.data);
-  const bool together = w.row == KW * w.col;  // one call for all taps, not one per row of taps
-  for (i64 o = 0; o < O; ++o)
-    for (i64 kh = 0; kh < (together ? 1 : KH); ++kh)
-      relayout(View<S>(data + o * outer + kh * w.row, w.col, inner), together ? KH * KW : KW, I,
-               dst + (kh * KW * O + o) * I, O * I);
+  const bool together = w.row == s.KW * w.col;  // one call for all taps, not one per row of taps
+  for (i64 o = 0; o < outer.size; ++o)
+    for (i64 kh = 0; kh < (together ? 1 : s.KH); ++kh)
+      relayout(View<S>(data + o * outer.stride + kh * w.row, w.col, inner.stride), together ? s.KH * s.KW : s.KW,
+               inner.size, dst + (kh * s.KW * outer.size + o) * inner.size, outer.size * inner.size);
 }
 
 // Size in bytes of a matrix [depth, cols] in panels.

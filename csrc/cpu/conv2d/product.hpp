@@ -37,26 +37,30 @@ class Conv2dProduct {
   i64 size() const { return layout_.size(); }  // bytes of memory per thread
 
   // packed is B in panels: panel p starts at packed + p*depth*NR. cols.begin is the beginning of a panel.
-  void run(const Stage<T>& stage, Range pixels, Range cols, const T* packed, char* memory, T* sums, i64 ld) const {
+  void run(const Stage<T>& stage, Range pixels, Range cols, const T* packed, char* memory, RowMajor<T> sums) const {
     Pixel<T>* list = reinterpret_cast<Pixel<T>*>(memory + pixels_at_);
     edges_.visit_classes([&](Taps h, Taps w) {
       const i64 count = collect_pixels(stage, edges_, pixels, h, w, list);
       for (i64 i = 0; i < count; i += kRows)
-        multiply(list + i, minimum(kRows, count - i), stage.pitch(), h, w, cols, packed, memory, sums, ld);
+        multiply({list + i, minimum(kRows, count - i), stage.pitch(), h, w}, cols, packed, memory, sums);
     });
   }
 
  private:
-  void multiply(const Pixel<T>* list, i64 rows, i64 pitch, Taps h, Taps w, Range cols, const T* packed, char* memory,
-                T* sums, i64 ld) const {
+  // Like store(), not inlined into the loops over classes: its counters would then be in memory.
+  FD_ONE_COPY void multiply(const ClassPixels<T>& pixels, Range cols, const T* packed, char* memory,
+                            RowMajor<T> sums) const {
     T *a = reinterpret_cast<T*>(memory), *tiles = reinterpret_cast<T*>(memory + tiles_at_);
+    const T* panels = packed + cols.begin * window_.depth();
     bool first = true;
-    visit_runs(h, w, [&](i64 k, i64 depth) {
-      for (i64 r = 0; r < rows; ++r) pack_row(list[r].patch, pitch, k, depth, a + r * Tiling<T>::LDA);
-      multiply_run(rows, cols, depth, a, packed + k * NR, tiles, !first);
+    visit_runs(pixels.h, pixels.w, [&](i64 k, i64 depth) {
+      for (i64 r = 0; r < pixels.count; ++r)
+        pack_row(pixels.list[r].patch, pixels.pitch, k, depth, a + r * Tiling<T>::LDA);
+      multiply_tiles<T, Order::by_rows>({depth, a, 0, panels + k * NR, window_.depth() * NR},
+                                        {0, pixels.count, 0, cols.size()}, StoredTiles<T>{tiles, kRows, !first});
       first = false;
     });
-    store(list, rows, cols, first, tiles, sums, ld);
+    store(pixels, cols, first ? nullptr : tiles, sums);
   }
 
   // Calls visit(k, depth) for pieces of the columns of a class, from column k of the matrix on. Whole rows of taps are
@@ -82,26 +86,16 @@ class Conv2dProduct {
     }
   }
 
-  void multiply_run(i64 rows, Range cols, i64 depth, const T* a, const T* packed, T* tiles, bool resume) const {
-    for (i64 j = cols.begin; j < cols.end; j += NR) {
-      const T* panel = packed + j * window_.depth();
-      T* tile = tiles + (j - cols.begin) * kRows;
-      for (i64 r = 0; r < rows; r += MR, tile += MR * NR)
-        run_micro_tile<T, Order::by_rows>(static_cast<int>(minimum(MR, rows - r)), minimum(NR, cols.end - j), depth,
-                                          a + r * Tiling<T>::LDA, 0, panel, tile, resume);
-    }
-  }
-
-  void store(const Pixel<T>* list, i64 rows, Range cols, bool empty, const T* tiles, T* sums, i64 ld) const {
-    for (i64 j = cols.begin; j < cols.end; j += NR) {
-      const T* tile = tiles + (j - cols.begin) * kRows;
-      const i64 n = minimum(NR, cols.end - j);
-      for (i64 r = 0; r < rows; ++r) {
-        T* row = sums + list[r].index * ld + j;
-        if (empty)
+  // Copies the tiles to `sums`. They are null where no tap lies inside the image.
+  FD_ONE_COPY void store(const ClassPixels<T>& pixels, Range cols, const T* tiles, RowMajor<T> sums) const {
+    for (i64 j = 0; j < cols.size(); j += NR) {
+      const i64 n = minimum(NR, cols.size() - j);
+      for (i64 r = 0; r < pixels.count; ++r) {
+        T* row = sums.p + pixels.list[r].index * sums.ld + cols.begin + j;
+        if (tiles == nullptr)
           std::memset(row, 0, static_cast<std::size_t>(n) * sizeof(T));
         else
-          copy_row(tile + r * NR, n, row);
+          copy_row(tiles + j * kRows + r * NR, n, row);
       }
     }
   }

@@ -13,6 +13,12 @@
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
+template <class T>
+struct RowMajor {  // a matrix in memory
+  T* p;
+  i64 ld;
+};
+
 // dst[r*ld + c] = src(r, c), without a change of type. Contiguous float32 and float64 move as vectors.
 template <class S>
 void relayout(View<S> src, i64 rows, i64 cols, S* dst, i64 ld) {

@@ -36,56 +36,57 @@ class Conv2dWeightProduct {
     std::memset(memory + tiles_at_, 0, static_cast<std::size_t>(round_up(rows_, MR) * round_up(cols_, NR)) * sizeof(T));
   }
 
-  // Adds the products of a chunk. dz(pixel, row) is dz[pixel*ld + row]. `cols` are columns of the patches; cols.begin
-  // is the beginning of a panel.
-  void add(const Stage<T>& stage, Range pixels, const T* dz, i64 ld, i64 rows, Range cols, char* memory) const {
+  // Adds the products of a chunk. dz(pixel, row) is dz.p[pixel*dz.ld + row]. `cols` are columns of the patches;
+  // cols.begin is the beginning of a panel.
+  void add(const Stage<T>& stage, Range pixels, RowMajor<const T> dz, i64 rows, Range cols, char* memory) const {
     Pixel<T>* list = reinterpret_cast<Pixel<T>*>(memory + pixels_at_);
     edges_.visit_classes([&](Taps h, Taps w) {
       const i64 count = collect_pixels(stage, edges_, pixels, h, w, list);
       for (i64 m = 0; m < count; m += kDepth)
         for (i64 n = 0; n < rows; n += MC)
-          multiply(list + m, minimum(kDepth, count - m), stage.pitch(), h, w, dz + n, ld, {n, minimum(n + MC, rows)},
-                   cols, memory);
+          multiply({list + m, minimum(kDepth, count - m), stage.pitch(), h, w}, dz, {n, minimum(n + MC, rows)}, cols,
+                   memory);
     });
   }
 
   // Copies the tiles to sums[n*ld + k], for the rows and columns of the thread.
   template <class S>
-  void store(i64 rows, i64 cols, const char* memory, S* sums, i64 ld) const {
+  void store(i64 rows, i64 cols, char* memory, S* sums, i64 ld) const {
     for (i64 k = 0; k < cols; k += NR)
       for (i64 n = 0; n < rows; ++n)
-        copy_row(tile_of(memory, n / MR * MR, k) + n % MR * NR, minimum(NR, cols - k), sums + n * ld + k);
+        copy_row(tiles(memory).begin({n, 1, k, NR}), minimum(NR, cols - k), sums + n * ld + k);
   }
 
  private:
-  const T* tile_of(const char* memory, i64 n, i64 k) const {
-    return reinterpret_cast<const T*>(memory + tiles_at_) + k * round_up(rows_, MR) + n * NR;
-  }
-  T* tile_of(char* memory, i64 n, i64 k) const {
-    return const_cast<T*>(tile_of(const_cast<const char*>(memory), n, k));
+  StoredTiles<T> tiles(char* memory) const {
+    return {reinterpret_cast<T*>(memory + tiles_at_), round_up(rows_, MR), true};
   }
 
-  void multiply(const Pixel<T>* list, i64 depth, i64 pitch, Taps h, Taps w, const T* dz, i64 ld, Range rows, Range cols,
-                char* memory) const {
+  // Like pack_panel(), not inlined into the loops over classes: its counters would then be in memory.
+  FD_ONE_COPY void multiply(const ClassPixels<T>& pixels, RowMajor<const T> dz, Range rows, Range cols,
+                            char* memory) const {
     T *a = reinterpret_cast<T*>(memory), *panel = reinterpret_cast<T*>(memory + panel_at_);
+    const Taps h = pixels.h, w = pixels.w;
     const i64 lda = round_up(rows.size(), Vec<T>::W), run = window_.tap_row();
-    for (i64 m = 0; m < depth; ++m) copy_row(dz + list[m].index * ld, rows.size(), a + m * lda);
+    for (i64 m = 0; m < pixels.count; ++m)
+      copy_row(dz.p + pixels.list[m].index * dz.ld + rows.begin, rows.size(), a + m * lda);
     for (i64 t = h.begin; t < (edges_.whole() ? h.begin + 1 : h.end); ++t) {
       const i64 begin = edges_.whole() ? 0 : t * run + w.begin * window_.channels;
       const i64 end = edges_.whole() ? window_.depth() : begin + (w.end - w.begin) * window_.channels;
       for (i64 k = maximum(begin, cols.begin); k < minimum(end, cols.end); k += NR) {
         const i64 width = minimum(NR, minimum(end, cols.end) - k);
-        pack_panel(list, depth, pitch, k, width, panel);
-        for (i64 n = rows.begin; n < rows.end; n += MR)
-          run_micro_tile<T, Order::by_cols>(static_cast<int>(minimum(MR, rows.end - n)), width, depth,
-                                            a + n - rows.begin, lda, panel, tile_of(memory, n, k - cols.begin), true);
+        pack_panel(pixels, k, width, panel);
+        multiply_tiles<T, Order::by_cols>({pixels.count, a, lda, panel, 0},
+                                          {rows.begin, rows.size(), k - cols.begin, width}, tiles(memory));
       }
     }
   }
 
   // panel[m*NR + c] = patch(m, k + c), c < width. Whole vectors are stored: they may overwrite the beginning of the
   // next row of the panel, which is written later.
-  void pack_panel(const Pixel<T>* list, i64 depth, i64 pitch, i64 k, i64 width, T* panel) const {
+  FD_ONE_COPY void pack_panel(const ClassPixels<T>& patches, i64 k, i64 width, T* panel) const {
+    const Pixel<T>* list = patches.list;
+    const i64 depth = patches.count, pitch = patches.pitch;
     const i64 run = window_.tap_row();
     struct Piece {
       i64 from, to, n;

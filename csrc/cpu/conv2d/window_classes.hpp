@@ -56,6 +56,14 @@ struct Pixel {
   i64 index;  // in the chunk
 };
 
+// Some pixels of one class: they all use the taps (h, w). Tap rows of a patch are `pitch` elements apart.
+template <class T>
+struct ClassPixels {
+  const Pixel<T>* list;
+  i64 count, pitch;
+  Taps h, w;
+};
+
 // Lists the pixels of one class in a chunk, in order. Returns their number.
 template <class T>
 i64 collect_pixels(const Stage<T>& stage, const Edges& edges, Range pixels, Taps h, Taps w, Pixel<T>* list) {

@@ -36,20 +36,13 @@ void apply_range(const ActivationArgs& args, i64 begin, i64 end) {
 }  // namespace
 
 void activation(const ActivationArgs& args) {
-  struct Job {
-    const ActivationArgs& args;
-    int threads;
-  } job{args, threads_for(args.n * 16)};
-  run_threads(
-      job.threads,
-      [](int thread, void* p) {
-        const Job& j = *static_cast<const Job*>(p);
-        const i64 begin = j.args.n * thread / j.threads, end = j.args.n * (thread + 1) / j.threads;
-        with_activation(j.args.activation, [&](auto act) {
-          with_dtype(j.args.dtype, [&](auto s) { apply_range<decltype(act), decltype(s)>(j.args, begin, end); });
-        });
-      },
-      &job);
+  const int threads = threads_for(args.n * 16);
+  parallel_for(threads, [&](int thread) {
+    const i64 begin = args.n * thread / threads, end = args.n * (thread + 1) / threads;
+    with_activation(args.activation, [&](auto act) {
+      with_dtype(args.dtype, [&](auto s) { apply_range<decltype(act), decltype(s)>(args, begin, end); });
+    });
+  });
 }
 
 }  // namespace fusedrop::cpu::FD_ISA

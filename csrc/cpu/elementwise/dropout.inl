@@ -42,20 +42,13 @@ void drop_row(const DropoutArgs& args, i64 i, i64 j, i64 cols, const u32* words)
 
 template <class Args, void (*rows_of)(const Args&, const MaskBits&, Range)>
 void run_over_rows(const Args& args) {
-  struct Job {
-    const Args& args;
-    MaskBits mask_bits;
-    int threads;
-  } job{args, MaskBits(args.mask), threads_for(args.M * args.N * kWorkPerElement)};
-  run_threads(
-      job.threads,
-      [](int thread, void* p) {
-        const Job& j = *static_cast<const Job*>(p);
-        const i64 share = divide_up(j.args.M, j.threads);
-        const i64 begin = minimum(thread * share, j.args.M);
-        rows_of(j.args, j.mask_bits, {begin, minimum(begin + share, j.args.M)});
-      },
-      &job);
+  const MaskBits mask_bits(args.mask);
+  const int threads = threads_for(args.M * args.N * kWorkPerElement);
+  const i64 share = divide_up(args.M, threads);
+  parallel_for(threads, [&](int thread) {
+    const i64 begin = minimum(thread * share, args.M);
+    rows_of(args, mask_bits, {begin, minimum(begin + share, args.M)});
+  });
 }
 
 void dropout_rows(const DropoutArgs& args, const MaskBits& mask_bits, Range rows) {

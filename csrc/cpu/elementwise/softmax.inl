@@ -111,18 +111,11 @@ void softmax_rows(const SoftmaxArgs& args, Range rows) {
 }  // namespace
 
 void softmax_cross_entropy(const SoftmaxArgs& args) {
-  struct Job {
-    const SoftmaxArgs& args;
-    int threads;
-  } job{args, threads_for(args.M * args.N * kSoftmaxWork)};
-  run_threads(
-      job.threads,
-      [](int thread, void* p) {
-        const Job& j = *static_cast<const Job*>(p);
-        const Range rows{j.args.M * thread / j.threads, j.args.M * (thread + 1) / j.threads};
-        with_dtype(j.args.dtype, [&](auto s) { softmax_rows<decltype(s)>(j.args, rows); });
-      },
-      &job);
+  const int threads = threads_for(args.M * args.N * kSoftmaxWork);
+  parallel_for(threads, [&](int thread) {
+    const Range rows{args.M * thread / threads, args.M * (thread + 1) / threads};
+    with_dtype(args.dtype, [&](auto s) { softmax_rows<decltype(s)>(args, rows); });
+  });
 }
 
 }  // namespace fusedrop::cpu::FD_ISA

@@ -15,16 +15,15 @@ namespace {
 
 constexpr i64 kUpdateWork = 16;  // in multiply-adds per element, for threads_for
 
-// Updates one vector of elements. States that the rule does not have may be null.
+// Updates one vector of elements. `penalty`, and states that the rule does not have, may be null.
 template <class S, class Rule, class T = acc_t<S>>
-FD_FN void update_vector(const Rule& rule, const Penalty<T>& penalty, bool penalized, S* value, const S* grad, T* first,
-                         T* second) {
+FD_FN void update_vector(const Rule& rule, const Penalty<T>* penalty, S* value, const S* grad, T* first, T* second) {
   using V = Vec<T>;
   const V w = V::load(value);
   V g = V::load(grad), m, v;
   if (Rule::states > 0) m = V::load(first);
   if (Rule::states > 1) v = V::load(second);
-  if (penalized) g = penalty.add_to(g, w);
+  if (penalty != nullptr) g = penalty->add_to(g, w);
   rule.step(w, g, m, v).store(value);
   if (Rule::states > 0) m.store(first);
   if (Rule::states > 1) v.store(second);
@@ -38,15 +37,15 @@ FD_FN void copy_elements(const E* src, i64 n, E* dst) {
 template <class S, class Rule, class T = acc_t<S>>
 void update_range(const Rule& rule, const UpdateArgs& args, const UpdatePart& part, i64 begin, i64 end) {
   constexpr i64 W = Vec<T>::W;
-  const Penalty<T> penalty{static_cast<T>(args.l1), static_cast<T>(args.l2)};
-  const bool penalized = part.penalized && (args.l1 != 0 || args.l2 != 0);
+  const Penalty<T> factors{static_cast<T>(args.l1), static_cast<T>(args.l2)};
+  const Penalty<T>* penalty = part.penalized && (args.l1 != 0 || args.l2 != 0) ? &factors : nullptr;
   S* value = static_cast<S*>(part.value) + begin;
   const S* grad = static_cast<const S*>(part.grad) + begin;
   T* first = Rule::states > 0 ? static_cast<T*>(part.first) + begin : nullptr;
   T* second = Rule::states > 1 ? static_cast<T*>(part.second) + begin : nullptr;
   i64 i = 0;
   for (; i + W <= end - begin; i += W)
-    update_vector(rule, penalty, penalized, value + i, grad + i, Rule::states > 0 ? first + i : nullptr,
+    update_vector(rule, penalty, value + i, grad + i, Rule::states > 0 ? first + i : nullptr,
                   Rule::states > 1 ? second + i : nullptr);
   const i64 n = end - begin - i;
   if (n == 0) return;
@@ -56,7 +55,7 @@ void update_range(const Rule& rule, const UpdateArgs& args, const UpdatePart& pa
   copy_elements(grad + i, n, g);
   if (Rule::states > 0) copy_elements(first + i, n, m);
   if (Rule::states > 1) copy_elements(second + i, n, v);
-  update_vector(rule, penalty, penalized, w, g, m, v);
+  update_vector(rule, penalty, w, g, m, v);
   copy_elements(w, n, value + i);
   if (Rule::states > 0) copy_elements(m, n, first + i);
   if (Rule::states > 1) copy_elements(v, n, second + i);
@@ -79,23 +78,16 @@ void update_part(const UpdateArgs& args, const UpdatePart& part, i64 begin, i64 
 void update(const UpdateArgs& args) {
   i64 total = 0;
   for (i64 i = 0; i < args.count; ++i) total += args.parts[i].n;
-  struct Job {
-    const UpdateArgs& args;
-    int threads;
-  } job{args, threads_for(total * kUpdateWork)};
-  run_threads(
-      job.threads,
-      [](int thread, void* p) {
-        const Job& j = *static_cast<const Job*>(p);
-        for (i64 i = 0; i < j.args.count; ++i) {
-          const UpdatePart& part = j.args.parts[i];
-          const i64 piece = round_up(divide_up(part.n, j.threads), 32);  // whole cache lines
-          const i64 begin = minimum(piece * thread, part.n);
-          const i64 end = minimum(begin + piece, part.n);
-          with_dtype(part.dtype, [&](auto s) { update_part<decltype(s)>(j.args, part, begin, end); });
-        }
-      },
-      &job);
+  const int threads = threads_for(total * kUpdateWork);
+  parallel_for(threads, [&](int thread) {
+    for (i64 i = 0; i < args.count; ++i) {
+      const UpdatePart& part = args.parts[i];
+      const i64 piece = round_up(divide_up(part.n, threads), 32);  // whole cache lines
+      const i64 begin = minimum(piece * thread, part.n);
+      const i64 end = minimum(begin + piece, part.n);
+      with_dtype(part.dtype, [&](auto s) { update_part<decltype(s)>(args, part, begin, end); });
+    }
+  });
 }
 
 }  // namespace fusedrop::cpu::FD_ISA

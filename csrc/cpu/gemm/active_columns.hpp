@@ -13,23 +13,34 @@
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
-// A list of active indices with the size of its axis. Without a list, all indices are active.
-class ActiveAxis {
+// The indices of an axis that take part. A product is compiled for both kinds, so no loop tests which one it has.
+class AllIndices {
  public:
-  ActiveAxis() = default;
-  ActiveAxis(const ActiveColumns& active, i64 size) : active_(active), size_(size) {}
-  bool all() const { return active_.index == nullptr; }
-  i64 size() const { return size_; }
-  i64 count() const { return all() ? size_ : active_.count; }
-  const i64* index() const { return active_.index; }
-  FD_FN i64 at(i64 j) const { return all() ? j : active_.index[j]; }
+  static constexpr bool all = true;
+  explicit AllIndices(i64 size) : size_(size) {}
+  FD_FN i64 count() const { return size_; }
+  FD_FN const i64* index() const { return nullptr; }
+  FD_FN i64 at(i64 j) const { return j; }
+  FD_FN Range original_range(i64 j, i64 n) const { return {j, j + n}; }
+
+ private:
+  i64 size_;
+};
+
+class ActiveIndices {
+ public:
+  static constexpr bool all = false;
+  ActiveIndices(const ActiveColumns& active, i64 size) : active_(active), size_(size) {}
+  FD_FN i64 size() const { return size_; }
+  FD_FN i64 count() const { return active_.count; }
+  FD_FN const i64* index() const { return active_.index; }
+  FD_FN i64 at(i64 j) const { return active_.index[j]; }
   // Original columns written for compact columns [j, j+n): the active ones and the inactive ones between them. The
   // range starts just after the previous active column, and the last range reaches to the end of the axis.
   Range original_range(i64 j, i64 n) const {
-    if (all()) return {j, j + n};
     return {j == 0 ? 0 : active_.index[j - 1] + 1, j + n >= active_.count ? size_ : active_.index[j + n - 1] + 1};
   }
-  // Bit c: original index i + c is active. Only for a list, not for all(). May read the spare word after the list.
+  // Bit c: original index i + c is active. May read the spare word after the list.
   FD_FN u32 bits(i64 i) const {
     const u32* word = active_.words + i / kGroup;
     const u32 shift = static_cast<u32>(i % kGroup);
@@ -38,8 +49,14 @@ class ActiveAxis {
 
  private:
   ActiveColumns active_;
-  i64 size_ = 0;
+  i64 size_;
 };
+
+// Calls f with the indices of an axis of this size: where a call chooses between all and some.
+template <class F>
+FD_FN void with_indices(const ActiveColumns& active, i64 size, F f) {
+  active.index == nullptr ? f(AllIndices(size)) : f(ActiveIndices(active, size));
+}
 
 FD_FN u32 low_bits(i64 n) { return n >= 32 ? ~0u : (u32{1} << n) - 1; }
 
@@ -75,7 +92,7 @@ FD_FN V expand(u32 bits, V v) {
 // Writes compact elements j .. j+n-1 of a row to dst[0 .. n-1]. value(i) gives the vector of original columns i ..
 // i+W-1, from which the active lanes are taken. Writes up to W - 1 elements beyond dst[n - 1].
 template <class V, class Value, class E>
-FD_FN void compress_row(const ActiveAxis& axis, i64 j, i64 n, Value value, E* dst) {
+FD_FN void compress_row(const ActiveIndices& axis, i64 j, i64 n, Value value, E* dst) {
   if (n == 0) return;
   const i64 end = axis.at(j + n - 1) + 1;
   for (i64 i = axis.at(j); i < end; i += V::W) {
@@ -94,16 +111,15 @@ FD_FN V load_row(const View<S>& row, i64 i, i64 size) {
   return V::load(padded);
 }
 
-// dst[r*ld + c] = src(rows.at(i + r), cols.at(j + c)) * factor, rounded to S. `cols` is a list, not all(). A row of dst
-// needs room for W more than n_cols elements.
+// dst[r*ld + c] = src(at.i + r, active.at(at.j + c)) * factor, rounded to S. A row of dst needs room for W more than
+// at.cols elements.
 template <class S, class T = acc_t<S>>
-void gather(const View<S>& src, const ActiveAxis& rows, i64 i, i64 n_rows, const ActiveAxis& cols, i64 j, i64 n_cols,
-            T factor, S* dst, i64 ld) {
+void gather(const View<S>& src, const ActiveIndices& active, const Rect& at, T factor, S* dst, i64 ld) {
   using V = Vec<T>;
   const V scale(factor);
-  for (i64 r = 0; r < n_rows; ++r, dst += ld) {
-    const View<S> row = src.at(rows.at(i + r), 0);
-    compress_row<V>(cols, j, n_cols, [&](i64 c) { return load_row<V>(row, c, cols.size()) * scale; }, dst);
+  for (i64 r = 0; r < at.rows; ++r, dst += ld) {
+    const View<S> row(src.p + src.row(at.i + r), src.rs, src.cs);
+    compress_row<V>(active, at.j, at.cols, [&](i64 c) { return load_row<V>(row, c, active.size()) * scale; }, dst);
   }
 }
 
@@ -120,23 +136,30 @@ FD_FN void store_first(V v, i64 n, S* out) {
   for (i64 c = 0; c < n; ++c) out[c] = part[c];
 }
 
-// Expands compact columns [j, j+n) of some rows: writes axis.original_range(j, n) of each row of `out`, with `fill` in
-// inactive columns, and adds the row of the residual if there is one. Row r is read at compact + r*ld, up to W elements
-// past its end, and written at out(r).
+// Rows of compact columns: row r is read at p + r*ld, up to W elements past its end. Inactive columns become `fill`.
+template <class T>
+struct CompactRows {
+  const T* p;
+  i64 ld, rows;
+  T fill;
+};
+
+// Expands compact columns [j, j+n) of some rows: writes axis.original_range(j, n) of each row at out(r), with the fill
+// value in inactive columns, and adds the row of the residual if there is one.
 template <class S, class T = acc_t<S>, class Out>
-FD_FN void expand_rows(const ActiveAxis& axis, i64 j, i64 n, i64 rows, const T* compact, i64 ld, T fill,
-                       const View<S>* residual, Out out) {
+FD_FN void expand_rows(const ActiveIndices& axis, Range columns, CompactRows<T> from, const View<S>* residual,
+                       Out out) {
   using V = Vec<T>;
-  const Range range = axis.original_range(j, n);
+  const Range range = axis.original_range(columns.begin, columns.size());
   for (i64 i = range.begin; i < range.end; i += V::W) {
     const i64 width = minimum(V::W, range.end - i);
     const u32 bits = axis.bits(i) & low_bits(width);
-    for (i64 r = 0; r < rows; ++r) {
-      V v = select(V::lanes(bits), expand(bits, V::load(compact + r * ld)), V(fill));
+    for (i64 r = 0; r < from.rows; ++r) {
+      V v = select(V::lanes(bits), expand(bits, V::load(from.p + r * from.ld)), V(from.fill));
       if (residual != nullptr) v = load_row<V>(residual->at(r, 0), i, axis.size()) + v;
       store_first(v, width, out(r) + i);
     }
-    compact += __builtin_popcount(bits);
+    from.p += __builtin_popcount(bits);
   }
 }
 

@@ -5,13 +5,14 @@
 //       for each 32-column strip:                   pack B (only for the first MC rows of the band)
 //         for each panel, for each MR rows:         run the register tile
 //
-// Packers deliver the operands, and a sink takes C. k_step and depth count k-steps, see cpu/gemm/format.hpp.
-//   pack_a(i, rows, k_step, depth, dst, first)      packs a block of A; first: this block is packed for the first time
-//   pack_b(k_step, depth, j, cols, dst)             packs one strip of B
-//   sink.begin_strip(i, rows, j, cols)              called before the tiles of a strip, in the last block of K
-//   sink.epilogue(i, rows, j, cols, tile)           takes a complete tile, row stride NR
-//   sink.prefetch(i, rows, j, cols)                 prefetches the memory that sink.epilogue will write
-//   sink.c(), sink.ld()                             C itself and its row stride, where sink.holds_sums()
+// An operand packs itself, and a sink takes C. k counts k-steps, see cpu/gemm/format.hpp.
+//   a.pack(rows, k, dst, first)   packs a block of A; first: this block is packed for the first time
+//   b.pack(k, cols, dst)          packs one strip of B
+//   sink.epilogue(at, tile)       takes the complete tile of `at`, row stride NR
+// A sink derives from TileSink and defines only what differs:
+//   sink.begin_strip(strip)       called before the tiles of a strip, in the last block of K
+//   sink.prefetch(at)             prefetches the memory that sink.epilogue(at, ...) will write
+//   Sink::holds_sums              C itself holds partial sums, at sink.c() with row stride sink.ld()
 //
 // Tiling    a panel and a block of A stay in the L2 while their tiles run; all panels stay in the L3
 // Numerics  each element of C is one chain of fma over k = 0 .. K-1, for any thread, tile or block
@@ -22,7 +23,7 @@
 #include <type_traits>
 
 #include "cpu/gemm/pack.hpp"
-#include "cpu/gemm/tile.hpp"
+#include "cpu/gemm/tiles.hpp"
 #include "cpu/runtime/caches.hpp"
 #include "cpu/runtime/threads.hpp"
 
@@ -34,11 +35,11 @@ FD_FN constexpr i64 k_steps_of(i64 K) {
   return divide_up(K, Format<S>::pair);
 }
 
-// The elements of K in `depth` k-steps from `k_step` on.
+// The elements of K in some k-steps.
 template <class S>
-FD_FN Range elements(i64 k_step, i64 depth, i64 K) {
+FD_FN Range elements(Range k_steps, i64 K) {
   constexpr i64 pair = Format<S>::pair;
-  return {k_step * pair, minimum((k_step + depth) * pair, K)};
+  return {k_steps.begin * pair, minimum(k_steps.end * pair, K)};
 }
 
 // Cuts K into blocks of equal depth, a multiple of 16 except for the last block: 1568 k-steps become 2 x 784 and not
@@ -86,9 +87,17 @@ struct Workspace {
   T* sums;  // partial sums of a band, where the sink does not hold them
 };
 
+// Copies one row of a tile. The length of whole rows is a constant, because GCC makes a slow `rep movs` of a copy whose
+// length it knows to be small, but not exactly.
+template <class From, class To>
+FD_FN void copy_tile_row(const From* src, i64 cols, To* dst) {
+  constexpr i64 NR = Tiling<acc_t<From>>::NR;
+  cols == NR ? copy_row(src, NR, dst) : copy_row(src, cols, dst);
+}
+
 template <class From, class To>
 void copy_tile(const From* src, i64 src_ld, i64 rows, i64 cols, To* dst, i64 dst_ld) {
-  for (i64 r = 0; r < rows; ++r) copy_row(src + r * src_ld, cols, dst + r * dst_ld);
+  for (i64 r = 0; r < rows; ++r) copy_tile_row(src + r * src_ld, cols, dst + r * dst_ld);
 }
 
 // Prefetches a tile of C, one tile ahead: the rows of C are pages apart, which is too far for the hardware prefetcher.
@@ -98,7 +107,7 @@ FD_FN void prefetch_tile(const S* c, i64 ld, i64 rows, i64 cols) {
     for (i64 n = 0; n < cols; n += 64 / static_cast<i64>(sizeof(S))) __builtin_prefetch(c + r * ld + n, 1, 2);
 }
 
-// The partial sums of a strip: element (i, j) of the product is at p[(i - i0)*ld + j - j0].
+// The partial sums of a band: element (i, j) of the product is at p[(i - i0)*ld + j - j0].
 template <class T>
 struct PartialSums {
   T* p;
@@ -106,69 +115,94 @@ struct PartialSums {
   FD_FN T* at(i64 i, i64 j) const { return p + (i - i0) * ld + (j - j0); }
 };
 
-// One strip of C: multiplies the packed block of A by the panels of the strip.
-template <Order order, class S, class Sink, class T = acc_t<S>>
-void multiply_strip(Range rows, i64 depth, i64 j, i64 cols, const T* a, const T* panels, bool first, bool last,
-                    PartialSums<T> partial_sums, Sink& sink) {
-  constexpr int MR = Tiling<T>::MR, NR = Tiling<T>::NR;
-  alignas(64) T tile[MR * NR];
-  for (i64 c = 0; c < cols; c += NR, panels += depth * NR) {
-    const i64 n = minimum(NR, cols - c);
-    for (i64 i = rows.begin; i < rows.end; i += MR) {
-      const i64 m = minimum(MR, rows.end - i);
-      const T* a_tile = order == Order::by_rows ? a + (i - rows.begin) * Tiling<T>::LDA : a + (i - rows.begin);
-      if (i + m < rows.end && (last || sink.holds_sums()))
-        sink.prefetch(i + m, minimum(MR, rows.end - i - m), j + c, n);
-      if (!first) copy_tile(partial_sums.at(i, j + c), partial_sums.ld, m, n, tile, NR);
-      run_micro_tile<S, order>(static_cast<int>(m), n, depth, a_tile, Tiling<T>::MC, panels, tile, !first);
-      if (last)
-        sink.epilogue(i, m, j + c, n, tile);
-      else
-        copy_tile(tile, NR, m, n, partial_sums.at(i, j + c), partial_sums.ld);
-    }
-  }
-}
+// What a sink does where it defines nothing else.
+struct TileSink {
+  static constexpr bool holds_sums = false;
+  FD_FN void begin_strip(const Rect&) const {}
+  FD_FN void prefetch(const Rect&) const {}
+};
 
-// One block of K, for one band of rows.
-template <Order order, class S, class PackA, class PackB, class Sink, class T = acc_t<S>>
-void multiply_band(Range band, Range cols, Range k, i64 k_steps, bool first_columns, PackA& pack_a, PackB& pack_b,
-                   PartialSums<T> partial_sums, Sink& sink, Workspace<T> workspace) {
-  const i64 depth = k.size();
-  const bool last = k.end >= k_steps;
-  const bool single = band.size() <= Tiling<T>::MC;  // the only block of rows: each strip is used once, from the L2
-  for (i64 ic = band.begin; ic < band.end; ic += Tiling<T>::MC) {
-    const Range block{ic, minimum(ic + Tiling<T>::MC, band.end)};
-    pack_a(ic, block.size(), k.begin, depth, workspace.a, first_columns);
-    for (i64 j = cols.begin; j < cols.end; j += kGroup) {
-      const i64 n = minimum(kGroup, cols.end - j);
-      T* panels = single ? workspace.b : workspace.b + (j - cols.begin) * depth;
-      if (ic == band.begin) pack_b(k.begin, depth, j, n, panels);
-      if (last) sink.begin_strip(ic, block.size(), j, n);
-      multiply_strip<order, S>(block, depth, j, n, workspace.a, panels, k.begin == 0, last, partial_sums, sink);
-    }
-  }
-}
+// The sums of one strip and one block of K, see cpu/gemm/tiles.hpp. `tile` is the memory of one tile.
+template <class Sink, class T>
+struct StripSums {
+  Sink& sink;
+  PartialSums<T> partial_sums;
+  T* tile;
+  i64 end_row;  // of the strip
+  bool resume, last;
 
-template <Order order, class S, class PackA, class PackB, class Sink, class T = acc_t<S>>
-void gemm_rectangle(Range rows, Range cols, PackA& pack_a, PackB& pack_b, Sink& sink, Workspace<T> workspace) {
-  const auto [k_steps, depth, width, band_of_sums] = workspace.block_sizes;
-  const i64 max_rows = sink.holds_sums() || depth == k_steps ? rows.size() : band_of_sums;
-  for (i64 jc = cols.begin; jc < cols.end; jc += width) {
-    const Range columns{jc, minimum(jc + width, cols.end)};
-    for (i64 band = rows.begin; band < rows.end; band += max_rows) {
-      const Range part{band, minimum(band + max_rows, rows.end)};
-      PartialSums<T> partial_sums{workspace.sums, width, band, jc};
-      if constexpr (std::is_same_v<S, T>)
-        if (sink.holds_sums()) partial_sums = {sink.c(), sink.ld(), 0, 0};
-      i64 k = 0;
-      do {  // runs once for K = 0: the sums are 0, but the epilogue must run
-        const Range block{k, minimum(k + depth, k_steps)};
-        multiply_band<order, S>(part, columns, block, k_steps, jc == cols.begin, pack_a, pack_b, partial_sums, sink,
-                                workspace);
-        k = block.end;
-      } while (k < k_steps);
+  FD_FN T* begin(const Rect& at) const {
+    const i64 next = at.i + at.rows;
+    if (next < end_row && (last || Sink::holds_sums))
+      sink.prefetch({next, minimum(Tiling<T>::MR, end_row - next), at.j, at.cols});
+    if (resume) copy_tile(partial_sums.at(at.i, at.j), partial_sums.ld, at.rows, at.cols, tile, i64{Tiling<T>::NR});
+    return tile;
+  }
+  FD_FN void end(const Rect& at, T*) const {
+    if (last)
+      sink.epilogue(at, tile);
+    else
+      copy_tile(tile, i64{Tiling<T>::NR}, at.rows, at.cols, partial_sums.at(at.i, at.j), partial_sums.ld);
+  }
+};
+
+// The loops of one thread.
+template <Order order, class S, class A, class B, class Sink>
+class ThreadProduct {
+ public:
+  using T = acc_t<S>;
+  ThreadProduct(const A& a, const B& b, Sink& sink, const Workspace<T>& workspace)
+      : a_(a), b_(b), sink_(sink), workspace_(workspace) {}
+
+  void run(Range rows, Range cols) {
+    const auto [k_steps, depth, width, band_of_sums] = workspace_.block_sizes;
+    const i64 max_rows = Sink::holds_sums || depth == k_steps ? rows.size() : band_of_sums;
+    for (i64 jc = cols.begin; jc < cols.end; jc += width) {
+      const Range columns{jc, minimum(jc + width, cols.end)};
+      for (i64 band = rows.begin; band < rows.end; band += max_rows) {
+        PartialSums<T> partial_sums{workspace_.sums, width, band, jc};
+        if constexpr (Sink::holds_sums) partial_sums = {sink_.c(), sink_.ld(), 0, 0};
+        i64 k = 0;
+        do {  // runs once for K = 0: the sums are 0, but the epilogue must run
+          const Range block{k, minimum(k + depth, k_steps)};
+          run_band({band, minimum(band + max_rows, rows.end)}, columns, block, jc == cols.begin, partial_sums);
+          k = block.end;
+        } while (k < k_steps);
+      }
     }
   }
+
+ private:
+  // One block of K, for one band of rows.
+  void run_band(Range band, Range cols, Range k, bool first_columns, PartialSums<T> partial_sums) {
+    const i64 depth = k.size();
+    const bool last = k.end >= workspace_.block_sizes.k_steps;
+    const bool single = band.size() <= Tiling<T>::MC;  // the only block of rows: each strip is used once, from the L2
+    for (i64 ic = band.begin; ic < band.end; ic += Tiling<T>::MC) {
+      const Range block{ic, minimum(ic + Tiling<T>::MC, band.end)};
+      a_.pack(block, k, workspace_.a, first_columns);
+      for (i64 j = cols.begin; j < cols.end; j += kGroup) {
+        const Rect strip{ic, block.size(), j, minimum(kGroup, cols.end - j)};
+        T* panels = single ? workspace_.b : workspace_.b + (j - cols.begin) * depth;
+        if (ic == band.begin) b_.pack(k, {j, j + strip.cols}, panels);
+        if (last) sink_.begin_strip(strip);
+        alignas(64) T tile[Tiling<T>::MR * Tiling<T>::NR];
+        const StripSums<Sink, T> sums{sink_, partial_sums, tile, block.end, k.begin != 0, last};
+        multiply_tiles<S, order>({depth, workspace_.a, Tiling<T>::MC, panels, depth * Tiling<T>::NR}, strip, sums);
+      }
+    }
+  }
+
+  const A& a_;
+  const B& b_;
+  Sink& sink_;
+  const Workspace<T> workspace_;
+};
+
+// C = A B for the rows and columns of one thread.
+template <Order order, class S, class A, class B, class Sink>
+void multiply(Range rows, Range cols, const A& a, const B& b, Sink& sink, const Workspace<acc_t<S>>& workspace) {
+  ThreadProduct<order, S, A, B, Sink>(a, b, sink, workspace).run(rows, cols);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "core/params/matrix.hpp"
 #include "cpu/gemm/mask_bits.hpp"
 #include "cpu/gemm/tile.hpp"
+#include "cpu/runtime/threads.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
@@ -76,34 +77,34 @@ void pack_panels(View<S> src, i64 depth, i64 cols, T* dst) {
   }
 }
 
-// Dropout of a packed block in place: block(r, c) = keep ? block(r, c) * scale : 0, with the mask at (i + r, j + c).
-// The rows of the block must have room for whole vectors; elements beyond `cols` are never used.
+// Dropout of the packed block of `at` in place: block(r, c) = keep ? block(r, c) * scale : 0, with the mask at
+// (at.i + r, at.j + c). The rows of the block must have room for whole vectors; elements beyond at.cols are never used.
 template <class E>
-void drop_rows(const MaskBits& mask_bits, i64 i, i64 rows, i64 j, i64 cols, E* block, i64 ld, u32* words) {
+void drop_rows(const MaskBits& mask_bits, const Rect& at, E* block, i64 ld, u32* words) {
   using T = acc_t<E>;
   using V = Vec<T>;
   if (mask_bits.keeps_all()) return;
   const V scale(static_cast<T>(keep_scale(mask_bits.mask().threshold))), zero(T(0));
-  for (i64 s = 0; s < cols; s += kGroup) {
-    const i64 n = minimum(cols - s, kGroup);
-    mask_bits.strip(i, rows, j + s, words);
-    for (i64 r = 0; r < rows; ++r) {
+  for (i64 s = 0; s < at.cols; s += kGroup) {
+    const i64 n = minimum(at.cols - s, kGroup);
+    mask_bits.strip(at.i, at.rows, at.j + s, words);
+    for (i64 r = 0; r < at.rows; ++r) {
       E* p = block + r * ld + s;
       for (i64 c = 0; c < n; c += V::W) select(V::lanes(words[r] >> c), V::load(p + c) * scale, zero).store(p + c);
     }
   }
 }
 
-// Dropout of the panels of one strip in place.
+// Dropout of the panels of one strip in place. The mask has a row for each k.
 template <int NR, class T>
-void drop_panels(const MaskBits& mask_bits, i64 i, i64 depth, i64 j, i64 cols, T* panels, u32* words) {
+void drop_panels(const MaskBits& mask_bits, const Rect& at, T* panels, u32* words) {
   using V = Vec<T>;
   if (mask_bits.keeps_all()) return;
   const V scale(static_cast<T>(keep_scale(mask_bits.mask().threshold))), zero(T(0));
-  mask_bits.strip(i, depth, j, words);
-  for (i64 c = 0; c < cols; c += NR) {
-    T* p = panels + c * depth;
-    for (i64 k = 0; k < depth; ++k, p += NR)
+  mask_bits.strip(at.i, at.rows, at.j, words);
+  for (i64 c = 0; c < at.cols; c += NR) {
+    T* p = panels + c * at.rows;
+    for (i64 k = 0; k < at.rows; ++k, p += NR)
       for (int v = 0; v < NR; v += V::W)
         select(V::lanes(words[k] >> (c + v)), V::load(p + v) * scale, zero).store(p + v);
   }
@@ -118,11 +119,11 @@ struct Packer {
 
   static void rows(View<S> src, i64 rows, i64 K, T* dst) { pack_rows(src, rows, K, dst, LDA); }
   static void panels(View<S> src, i64 K, i64 cols, T* dst) { pack_panels<NR>(src, K, cols, dst); }
-  static void drop_rows(const MaskBits& mask_bits, i64 i, i64 rows, i64 k, i64 K, T* block, u32* words) {
-    FD_ISA::drop_rows(mask_bits, i, rows, k, K, block, LDA, words);
+  static void drop_rows(const MaskBits& mask_bits, const Rect& at, T* block, u32* words) {
+    FD_ISA::drop_rows(mask_bits, at, block, LDA, words);
   }
-  static void drop_panels(const MaskBits& mask_bits, i64 k, i64 K, i64 j, i64 cols, T* panels, u32* words) {
-    FD_ISA::drop_panels<NR>(mask_bits, k, K, j, cols, panels, words);
+  static void drop_panels(const MaskBits& mask_bits, const Rect& at, T* panels, u32* words) {
+    FD_ISA::drop_panels<NR>(mask_bits, at, panels, words);
   }
 };
 

@@ -66,12 +66,13 @@ void pack_pair_panels(View<bfloat16> src, i64 K, i64 cols, float* dst) {
 
 // Dropout of the panels of one strip in place, like drop_panels.
 template <int NR>
-void drop_pair_panels(const MaskBits& mask_bits, i64 i, i64 K, i64 j, i64 cols, float* panels, u32* words) {
+void drop_pair_panels(const MaskBits& mask_bits, const Rect& at, float* panels, u32* words) {
   using V = Vec<float>;
   if (mask_bits.keeps_all()) return;
   const V scale(static_cast<float>(keep_scale(mask_bits.mask().threshold))), zero(0.0f);
-  mask_bits.strip(i, K, j, words);
-  for (i64 c = 0; c < cols; c += NR) {
+  const i64 K = at.rows;
+  mask_bits.strip(at.i, K, at.j, words);
+  for (i64 c = 0; c < at.cols; c += NR) {
     float* p = panels + c * ((K + 1) / 2);
     for (i64 k = 0; k < K; k += 2, p += NR)
       for (int v = 0; v < NR; v += V::W) {
@@ -91,11 +92,11 @@ struct Packer<bfloat16> {
 
   static void rows(View<bfloat16> src, i64 rows, i64 K, float* dst) { pack_pair_rows(src, rows, K, dst, LDA); }
   static void panels(View<bfloat16> src, i64 K, i64 cols, float* dst) { pack_pair_panels<NR>(src, K, cols, dst); }
-  static void drop_rows(const MaskBits& mask_bits, i64 i, i64 rows, i64 k, i64 K, float* block, u32* words) {
-    FD_ISA::drop_rows(mask_bits, i, rows, k, K, reinterpret_cast<bfloat16*>(block), 2 * LDA, words);
+  static void drop_rows(const MaskBits& mask_bits, const Rect& at, float* block, u32* words) {
+    FD_ISA::drop_rows(mask_bits, at, reinterpret_cast<bfloat16*>(block), 2 * LDA, words);
   }
-  static void drop_panels(const MaskBits& mask_bits, i64 k, i64 K, i64 j, i64 cols, float* panels, u32* words) {
-    drop_pair_panels<NR>(mask_bits, k, K, j, cols, panels, words);
+  static void drop_panels(const MaskBits& mask_bits, const Rect& at, float* panels, u32* words) {
+    drop_pair_panels<NR>(mask_bits, at, panels, words);
   }
 
   // Rounds and stores a computed row, or two rows as pairs (`second` may be null). Stores whole vectors; row[n] is 0.

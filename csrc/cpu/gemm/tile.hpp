@@ -70,14 +70,22 @@ FD_ONE_COPY void micro_tile(i64 depth, const T* __restrict a, i64 lda, const T* 
     for (int v = 0; v < NV; ++v) acc[r][v].store(tile + r * NR + v * V::W);
 }
 
+template <class T>
+struct TileOperands {  // as in micro_tile
+  i64 depth;
+  const T* a;
+  i64 lda;
+  const T* panel;
+};
+
 // Runs the instance of micro_tile for 1 <= rows <= MR, and for one vector of columns or all: tails do no extra work.
 template <class S, Order order, class T = acc_t<S>, int R = Tiling<T>::MR>
-FD_FN void run_micro_tile(int rows, i64 cols, i64 depth, const T* a, i64 lda, const T* panel, T* tile, bool resume) {
+FD_FN void run_micro_tile(int rows, i64 cols, const TileOperands<T>& of, T* tile, bool resume) {
   if constexpr (R >= 1) {
     using Tile = typename Format<S>::Tile;
-    if (rows < R) return run_micro_tile<S, order, T, R - 1>(rows, cols, depth, a, lda, panel, tile, resume);
-    if (cols <= Vec<T>::W) return micro_tile<Tile, order, R, 1>(depth, a, lda, panel, tile, resume);
-    micro_tile<Tile, order, R, Tiling<T>::NV>(depth, a, lda, panel, tile, resume);
+    if (rows < R) return run_micro_tile<S, order, T, R - 1>(rows, cols, of, tile, resume);
+    if (cols <= Vec<T>::W) return micro_tile<Tile, order, R, 1>(of.depth, of.a, of.lda, of.panel, tile, resume);
+    micro_tile<Tile, order, R, Tiling<T>::NV>(of.depth, of.a, of.lda, of.panel, tile, resume);
   }
 }
 

@@ -8,6 +8,14 @@
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
+// Holds 32 rows that run along K, with row stride row_room, or rows of 32 columns, with row stride strip_room.
+template <class S>
+struct GatherBuffer {
+  static constexpr i64 strip_room = kGroup + Vec<acc_t<S>>::W;
+  S* data;
+  i64 row_room;
+};
+
 template <class S>
 class WorkspaceLayout {
  public:
@@ -23,7 +31,7 @@ class WorkspaceLayout {
     sums_at_ = add_elements(sums_in_c || depth == k_steps ? 0 : band * width);
     words_at_ = layout_.add(mask_bits_room(strip_rows) * static_cast<i64>(sizeof(u32)));
     row_room_ = depth * Format<S>::pair + Vec<T>::W;
-    const i64 gather_room = maximum(kGroup * row_room_, row_room_ * kGatherLd);
+    const i64 gather_room = maximum(kGroup * row_room_, row_room_ * GatherBuffer<S>::strip_room);
     gather_at_ = layout_.add(compact ? gather_room * static_cast<i64>(sizeof(S)) : 0);
   }
 
@@ -33,10 +41,7 @@ class WorkspaceLayout {
             reinterpret_cast<T*>(memory + sums_at_)};
   }
   u32* words(char* memory) const { return reinterpret_cast<u32*>(memory + words_at_); }
-  // Holds 32 rows that run along K, with row stride row_room(), or rows of 32 columns, with row stride kGatherLd.
-  S* gather_buffer(char* memory) const { return reinterpret_cast<S*>(memory + gather_at_); }
-  i64 row_room() const { return row_room_; }
-  static constexpr i64 kGatherLd = kGroup + Vec<T>::W;
+  GatherBuffer<S> gather_buffer(char* memory) const { return {reinterpret_cast<S*>(memory + gather_at_), row_room_}; }
 
  private:
   i64 add_elements(i64 count) { return layout_.add(count * static_cast<i64>(sizeof(T))); }

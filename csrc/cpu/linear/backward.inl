@@ -12,78 +12,71 @@
 
 #include "core/params/linear.hpp"
 #include "cpu/gemm/gradient_sink.hpp"
-#include "cpu/gemm/workspace.hpp"
 #include "cpu/linear/dz.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
-template <class S>
+template <class S, class Outputs, class Inputs>
 struct BackwardJob {
   using T = acc_t<S>;
   const LinearBackwardArgs& args;
+  Outputs outputs;
+  Inputs inputs;
   DzPacker<S> dz_packer;
   MaskBits input_mask_bits;
-  ActiveAxis all_rows, outputs, inputs;
   ThreadGrid grid;
   WorkspaceLayout<S> layout;
   char* const* memory = nullptr;  // one buffer per thread, and one more for db_sums
   T* db_sums = nullptr;  // [N rounded up to whole strips], shared; each thread adds to its own columns
 
-  explicit BackwardJob(const LinearBackwardArgs& a)
-      : args(a), dz_packer(a), input_mask_bits(a.input_mask), outputs(a.outputs, a.N), inputs(a.inputs, a.K) {}
+  BackwardJob(const LinearBackwardArgs& a, const Outputs& active_outputs, const Inputs& active_inputs)
+      : args(a),
+        outputs(active_outputs),
+        inputs(active_inputs),
+        dz_packer(a.epilogue, {View<S>(a.dy), static_cast<const S*>(a.saved_activation), a.N}, a.outputs),
+        input_mask_bits(a.input_mask) {}
 
   void allocate(Order order, i64 cols, i64 K) {
-    layout = WorkspaceLayout<S>(order, cols, K, !outputs.all() || !inputs.all());
+    layout = WorkspaceLayout<S>(order, cols, K, !Outputs::all || !Inputs::all);
     memory = scratch(grid.threads() + 1, maximum(layout.size(), round_up(args.N, kGroup) * i64{sizeof(T)}));
     db_sums = reinterpret_cast<T*>(memory[grid.threads()]);
   }
 
-  T input_scale() const { return inputs.all() ? T(1) : static_cast<T>(args.input_scale); }
+  T input_scale() const { return Inputs::all ? T(1) : static_cast<T>(args.input_scale); }
 
   // dx [M,K] = dz [M,N] w [N,K]
   void run_dx(int thread) {
-    const View<S> w(args.w);
-    S* gather_buffer = layout.gather_buffer(memory[thread]);
     const Range rows = grid_rows(grid, thread, args.M), cols = grid_cols(grid, thread, inputs.count());
-    auto pack_a = [&](i64 i, i64 rows, i64 k_step, i64 depth, T* dst, bool) {
-      const Range n = elements<S>(k_step, depth, outputs.count());
-      dz_packer.form(Order::by_rows, i, rows, n.begin, n.size(), dst, Tiling<T>::LDA, nullptr);
-    };
-    auto pack_b = [&](i64 k_step, i64 depth, i64 j, i64 cols, T* dst) {
-      const Range n = elements<S>(k_step, depth, outputs.count());
-      if (inputs.all()) return Packer<S>::panels(w.with_rows(outputs.index()).at(n.begin, j), n.size(), cols, dst);
-      gather(w, outputs, n.begin, n.size(), inputs, j, cols, T(1), gather_buffer, layout.kGatherLd);
-      Packer<S>::panels(View<S>(gather_buffer, layout.kGatherLd, 1), n.size(), cols, dst);
-    };
-    GradientSink<S> sink(static_cast<S*>(args.dx), args.K, all_rows, inputs, input_scale(), &input_mask_bits,
-                         layout.words(memory[thread]));
+    const auto workspace = layout.workspace(memory[thread]);
+    const DzRows<S> a{dz_packer, outputs.count()};
+    const DenseB<S> b{View<S>(args.w).with_rows(outputs.index()), outputs.count()};
+    GradientSink<S, AllIndices, Inputs> sink({static_cast<S*>(args.dx), args.K}, AllIndices(args.M), inputs,
+                                             input_scale(), &input_mask_bits, layout.words(memory[thread]));
     if (inputs.count() == 0) return sink.zero_rows(rows.begin, rows.size());
-    gemm_rectangle<Order::by_rows, S>(rows, cols, pack_a, pack_b, sink, layout.workspace(memory[thread]));
+    if constexpr (Inputs::all) {
+      multiply<Order::by_rows, S>(rows, cols, a, b, sink, workspace);
+    } else {
+      const ActiveB<S> active{b, inputs, T(1), layout.gather_buffer(memory[thread])};
+      multiply<Order::by_rows, S>(rows, cols, a, active, sink, workspace);
+    }
   }
 
   // dw [N,K] = dzᵀ [N,M] x [M,K]. The threads with the first columns of K also sum db and clear the inactive rows.
   void run_dw(int thread) {
-    const View<S> x(args.x);
-    S* gather_buffer = layout.gather_buffer(memory[thread]);
     const Range rows = grid_rows(grid, thread, outputs.count()), cols = grid_cols(grid, thread, inputs.count());
-    auto pack_a = [&](i64 n, i64 rows, i64 k_step, i64 depth, T* dst, bool first) {
-      const Range m = elements<S>(k_step, depth, args.M);
-      T* sums = first && cols.begin == 0 ? db_sums + n : nullptr;
-      dz_packer.form(Order::by_cols, m.begin, m.size(), n, rows, dst, Tiling<T>::MC, sums);
-    };
-    auto pack_b = [&](i64 k_step, i64 depth, i64 j, i64 width, T* dst) {
-      const Range m = elements<S>(k_step, depth, args.M);
-      if (!inputs.all()) {
-        gather(x, all_rows, m.begin, m.size(), inputs, j, width, input_scale(), gather_buffer, layout.kGatherLd);
-        return Packer<S>::panels(View<S>(gather_buffer, layout.kGatherLd, 1), m.size(), width, dst);
-      }
-      Packer<S>::panels(x.at(m.begin, j), m.size(), width, dst);
-      Packer<S>::drop_panels(input_mask_bits, m.begin, m.size(), j, width, dst, layout.words(memory[thread]));
-    };
-    GradientSink<S> sink(static_cast<S*>(args.dw), args.K, outputs, inputs, T(1), nullptr, nullptr);
+    const auto workspace = layout.workspace(memory[thread]);
+    const DzColumns<S> a{dz_packer, args.M, cols.begin == 0 ? db_sums : nullptr};
+    const DenseB<S> x{View<S>(args.x), args.M};
+    GradientSink<S, Outputs, Inputs> sink({static_cast<S*>(args.dw), args.K}, outputs, inputs, T(1));
     if (cols.begin == 0 && (rows.size() > 0 || outputs.count() == 0)) sink.zero_rows(rows.begin, rows.size());
-    gemm_rectangle<Order::by_cols, S>(rows, cols, pack_a, pack_b, sink, layout.workspace(memory[thread]));
+    if constexpr (Inputs::all) {
+      const DroppedB<S> b{x, input_mask_bits, layout.words(memory[thread])};
+      multiply<Order::by_cols, S>(rows, cols, a, b, sink, workspace);
+    } else {
+      const ActiveB<S> b{x, inputs, input_scale(), layout.gather_buffer(memory[thread])};
+      multiply<Order::by_cols, S>(rows, cols, a, b, sink, workspace);
+    }
   }
 
   static constexpr i64 kDbRows = 64;  // rows of dz formed at a time
@@ -94,13 +87,8 @@ struct BackwardJob {
     constexpr i64 width = Tiling<T>::MC, depth = kDbRows;
     for (i64 n = rows.begin; n < rows.end; n += width)
       for (i64 m = 0; m < args.M; m += depth)
-        dz_packer.form(Order::by_cols, m, minimum(depth, args.M - m), n, minimum(width, rows.end - n),
-                       layout.workspace(memory[thread]).a, width, db_sums + n);
-  }
-
-  template <void (BackwardJob::*part)(int)>
-  void run() {
-    run_threads(grid.threads(), [](int thread, void* p) { (static_cast<BackwardJob*>(p)->*part)(thread); }, this);
+        dz_packer.form({m, minimum(depth, args.M - m), n, minimum(width, rows.end - n)},
+                       {Order::by_cols, layout.workspace(memory[thread]).a, width, db_sums + n});
   }
 
   // Costs in multiply-adds per element: a copy costs about 4. Forming dz costs about 20, and two to three times as much
@@ -108,32 +96,32 @@ struct BackwardJob {
   void input_gradient() {
     grid = choose_grid({args.M, inputs.count(), outputs.count(), 60, 4, 4, kGroup});
     allocate(Order::by_rows, grid.col_chunk, outputs.count());
-    run<&BackwardJob::run_dx>();
+    parallel_for(grid.threads(), [&](int thread) { run_dx(thread); });
   }
 
   void weight_gradient() {
     const i64 rows = outputs.count(), cols = inputs.count();
     const bool product = args.dw != nullptr && cols > 0;
-    const i64 unit = outputs.all() ? kGroup : 4;  // whole strips of the mask, where a mask is drawn
+    const i64 unit = Outputs::all ? kGroup : 4;  // whole strips of the mask, where a mask is drawn
     grid = choose_grid({rows, product ? cols : 1, args.M, 20, 4, unit, kGroup});
     if (!product)
       grid.rows = grid.threads(), grid.cols = 1, grid.row_chunk = round_up(divide_up(rows, grid.rows), unit);
     allocate(Order::by_cols, product ? grid.col_chunk : kGroup, product ? args.M : kDbRows);
     for (i64 n = 0; n < round_up(args.N, kGroup); ++n) db_sums[n] = T(0);
     if (product) {
-      run<&BackwardJob::run_dw>();
+      parallel_for(grid.threads(), [&](int thread) { run_dw(thread); });
     } else {
       if (args.dw != nullptr)
-        GradientSink<S>(static_cast<S*>(args.dw), args.K, all_rows, inputs, T(1), nullptr, nullptr)
+        GradientSink<S, AllIndices, Inputs>({static_cast<S*>(args.dw), args.K}, AllIndices(args.N), inputs, T(1))
             .zero_rows(0, args.N);
-      run<&BackwardJob::run_db>();
+      parallel_for(grid.threads(), [&](int thread) { run_db(thread); });
     }
     if (args.db != nullptr) write_db();
   }
 
   void write_db() const {
     S* db = static_cast<S*>(args.db);
-    if (outputs.all()) return copy_row(db_sums, args.N, db);
+    if constexpr (Outputs::all) return copy_row(db_sums, args.N, db);
     for (i64 n = 0; n < args.N; ++n) narrow(T(0), db[n]);
     for (i64 n = 0; n < outputs.count(); ++n) narrow(db_sums[n], db[outputs.at(n)]);
   }
@@ -141,9 +129,13 @@ struct BackwardJob {
 
 template <class S>
 void linear_backward_typed(const LinearBackwardArgs& args) {
-  BackwardJob<S> job(args);
-  if (args.dx != nullptr) job.input_gradient();
-  if (args.dw != nullptr || args.db != nullptr) job.weight_gradient();
+  with_indices(args.outputs, args.N, [&](const auto& outputs) {
+    with_indices(args.inputs, args.K, [&](const auto& inputs) {
+      BackwardJob<S, std::decay_t<decltype(outputs)>, std::decay_t<decltype(inputs)>> job(args, outputs, inputs);
+      if (args.dx != nullptr) job.input_gradient();
+      if (args.dw != nullptr || args.db != nullptr) job.weight_gradient();
+    });
+  });
 }
 
 }  // namespace

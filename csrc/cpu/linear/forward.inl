@@ -13,78 +13,65 @@
 
 #include "core/params/linear.hpp"
 #include "cpu/gemm/epilogue_sink.hpp"
-#include "cpu/gemm/workspace.hpp"
-#if FD_BF16_DOT
-#include "cpu/gemm/pack_bf16.hpp"
-#endif
+#include "cpu/gemm/operands.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
 
-template <class S>
+// Costs in multiply-adds per element: packing w, which transposes it, costs about 9. A copy of x costs 4; but two
+// threads that read the same x and write the same rows of y cost more, and with 30 the faster grid is chosen.
+FD_FN ThreadGrid forward_grid(i64 M, i64 N, i64 K) { return choose_grid({M, N, K, 30, 9, 4, kGroup}); }
+
+template <class S, class Outputs, class Inputs>
 struct ForwardJob {
-  using T = acc_t<S>;
   const LinearForwardArgs& args;
+  Outputs outputs;
+  Inputs inputs;
   MaskBits mask_bits, input_mask_bits;
-  typename EpilogueSink<S>::TileEpilogue tile_epilogue;
-  T fill;  // value of dropped columns: 0, or act(0) where dropout comes first
-  ActiveAxis outputs, inputs;
   ThreadGrid grid;
-  char* const* memory;  // one buffer per thread
   WorkspaceLayout<S> layout;
+  char* const* memory;  // one buffer per thread
+
+  ForwardJob(const LinearForwardArgs& a, const Outputs& active_outputs, const Inputs& active_inputs)
+      : args(a),
+        outputs(active_outputs),
+        inputs(active_inputs),
+        mask_bits(a.epilogue.mask),
+        input_mask_bits(a.input_mask),
+        grid(forward_grid(a.M, outputs.count(), inputs.count())),
+        layout(Order::by_rows, grid.col_chunk, inputs.count(), !Outputs::all || !Inputs::all),
+        memory(scratch(grid.threads(), layout.size())) {}
 
   void run(int thread) {
     u32* words = layout.words(memory[thread]);
-    S* gather_buffer = layout.gather_buffer(memory[thread]);
-    const i64 K = inputs.count(), room = layout.row_room();
-    const View<S> x(args.x), w(args.w);
-    const ActiveAxis all_rows;
-    auto pack_a = [&](i64 i, i64 rows, i64 k_step, i64 depth, T* dst, bool) {
-      const Range k = elements<S>(k_step, depth, K);
-      for (i64 r = 0; !inputs.all() && r < rows; ++r) {
-        gather(x, all_rows, i + r, 1, inputs, k.begin, k.size(), static_cast<T>(args.input_scale), gather_buffer, room);
-        Packer<S>::rows(View<S>(gather_buffer, room, 1), 1, k.size(), dst + r * Packer<S>::LDA);
-      }
-      if (!inputs.all()) return;
-      Packer<S>::rows(x.at(i, k.begin), rows, k.size(), dst);
-      Packer<S>::drop_rows(input_mask_bits, i, rows, k.begin, k.size(), dst, words);
-    };
-    auto pack_b = [&](i64 k_step, i64 depth, i64 j, i64 cols, T* dst) {
-      const Range k = elements<S>(k_step, depth, K);
-      if (inputs.all())
-        return Packer<S>::panels(w.with_rows(outputs.index()).transposed().at(k.begin, j), k.size(), cols, dst);
-      gather(w, outputs, j, cols, inputs, k.begin, k.size(), T(1), gather_buffer, room);
-      Packer<S>::panels(View<S>(gather_buffer, 1, room), k.size(), cols, dst);
-    };
-    EpilogueSink<S> sink(args, mask_bits, tile_epilogue, fill, words);
-    const Range rows = grid_rows(grid, thread, args.M);
-    if (outputs.count() == 0) return sink.fill(rows);
-    gemm_rectangle<Order::by_rows, S>(rows, grid_cols(grid, thread, outputs.count()), pack_a, pack_b, sink,
-                                      layout.workspace(memory[thread]));
+    const EpilogueArrays<S> arrays{static_cast<S*>(args.y), static_cast<S*>(args.z), args.N, args.residual};
+    EpilogueSink<S, Outputs> sink(args.epilogue, arrays, outputs, mask_bits, words);
+    const Range rows = grid_rows(grid, thread, args.M), cols = grid_cols(grid, thread, outputs.count());
+    const View<S> x(args.x), w = View<S>(args.w).with_rows(outputs.index());
+    const auto workspace = layout.workspace(memory[thread]);
+    if constexpr (!Outputs::all)
+      if (outputs.count() == 0) return sink.fill(rows);
+    if constexpr (Inputs::all) {
+      const DenseA<S> a{x, args.K, input_mask_bits, words};
+      const DenseB<S> b{w.transposed(), args.K};
+      multiply<Order::by_rows, S>(rows, cols, a, b, sink, workspace);
+    } else {
+      const auto buffer = layout.gather_buffer(memory[thread]);
+      const ActiveA<S> a{x, inputs, static_cast<acc_t<S>>(args.input_scale), buffer};
+      const ActiveTransposedB<S> b{w, inputs, buffer};
+      multiply<Order::by_rows, S>(rows, cols, a, b, sink, workspace);
+    }
   }
 };
 
 template <class S>
 void linear_forward_typed(const LinearForwardArgs& args) {
-  using T = acc_t<S>;
-  const auto tile_epilogue = with_activation(args.activation, [](auto act) -> typename EpilogueSink<S>::TileEpilogue {
-    return &EpilogueSink<S>::template epilogue_tile<decltype(act)>;
+  with_indices(args.outputs, args.N, [&](const auto& outputs) {
+    with_indices(args.inputs, args.K, [&](const auto& inputs) {
+      ForwardJob<S, std::decay_t<decltype(outputs)>, std::decay_t<decltype(inputs)>> job(args, outputs, inputs);
+      parallel_for(job.grid.threads(), [&](int thread) { job.run(thread); });
+    });
   });
-  const T fill = with_activation(args.activation, [&](auto act) {
-    T lanes[Vec<T>::W];
-    decltype(act)::forward(Vec<T>(T(0))).store(lanes);
-    return args.dropout_first ? lanes[0] : T(0);
-  });
-  const ActiveAxis outputs(args.outputs, args.N), inputs(args.inputs, args.K);
-  // Costs in multiply-adds per element: packing w, which transposes it, costs about 9. A copy of x costs 4; but two
-  // threads that read the same x and write the same rows of y cost more, and with 30 the faster grid is chosen.
-  const ThreadGrid grid = choose_grid({args.M, outputs.count(), inputs.count(), 30, 9, 4, kGroup});
-  const WorkspaceLayout<S> layout(Order::by_rows, grid.col_chunk, inputs.count(), !outputs.all() || !inputs.all());
-  ForwardJob<S> job{
-      args,  MaskBits(args.mask), MaskBits(args.input_mask), tile_epilogue, fill, outputs, inputs, grid, nullptr,
-      layout};
-  job.memory = scratch(grid.threads(), layout.size());
-  run_threads(grid.threads(), [](int thread, void* p) { static_cast<ForwardJob<S>*>(p)->run(thread); }, &job);
 }
 
 }  // namespace

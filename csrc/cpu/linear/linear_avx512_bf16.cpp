@@ -8,7 +8,6 @@
 #include "cpu/linear/backward.inl"
 #include "cpu/linear/forward.inl"
 #include "cpu/linear/peak.inl"
-#include "cpu/runtime/kernels.hpp"
 
 namespace fusedrop::cpu::avx512_bf16 {
 
@@ -22,20 +21,14 @@ i64 fma_burst(Dtype dtype, i64 rounds) {
   return dtype == Dtype::bfloat16 ? fma_rounds<bfloat16>(rounds) : avx512::fma_burst(dtype, rounds);
 }
 
-const Backend backend = {FD_ISA_NAME,
-                         linear_forward,
-                         linear_backward,
-                         avx512::conv2d_forward,
-                         avx512::conv2d_backward,
-                         avx512::dropout,
-                         avx512::dropout_mask,
-                         avx512::activation,
-                         avx512::softmax_cross_entropy,
-                         avx512::update,
-                         avx512::pool_forward,
-                         avx512::pool_backward,
-                         avx512::lstm_forward,
-                         avx512::lstm_backward,
-                         fma_burst};
+// In the table, a kernel of the list is the one above, or that of avx512 where this file defines none.
+using namespace avx512;
+extern const Backend backend;
+const Backend backend = {
+    FD_ISA_NAME,
+#define KERNEL(name, Args) name,
+#include "core/params/kernels.def"
+    fma_burst,
+};
 
 }  // namespace fusedrop::cpu::avx512_bf16

@@ -106,35 +106,39 @@ class BackwardRecurrence {
   void time_step_gradients(const Recurrence<T>& recurrence, i64 first, i64 r, i64 rows, i64 t) const {
     if (args.dx != nullptr) {
       T* dx = static_cast<T*>(args.dx) + ((first + r) * args.T + t) * args.I;
-      through_weight(recurrence, x_masks_, recurrence.x_words(), 0, args.I, r, rows, dx, args.T * args.I);
+      through_weight(recurrence, {x_masks_, recurrence.x_words(), 0, args.I}, {r, r + rows}, dx, args.T * args.I);
     }
-    through_weight(recurrence, h_masks_, recurrence.h_words(), h_column(), args.H, r, rows, recurrence.dh(r),
+    through_weight(recurrence, {h_masks_, recurrence.h_words(), h_column(), args.H}, {r, r + rows}, recurrence.dh(r),
                    recurrence.state_ld());
   }
 
-  // out = sum over gates of drop_g(dz[g] weight[g]), for the `cols` columns of B from `column` on.
-  void through_weight(const Recurrence<T>& recurrence, const TimeStepMasks<T>& masks, u32* words, i64 column, i64 cols,
-                      i64 r, i64 rows, T* out, i64 ld) const {
+  struct Weight {  // w_ih or w_hh: `cols` columns of B from `column` on, and the masks of its operand
+    const TimeStepMasks<T>& masks;
+    u32* words;
+    i64 column, cols;
+  };
+
+  // out = sum over gates of drop_g(dz[g] weight[g])
+  void through_weight(const Recurrence<T>& recurrence, const Weight& weight, Range rows, T* out, i64 ld) const {
     alignas(64) T tile[Tiling<T>::MR * NR];
-    for (i64 j = 0; j < cols; j += NR) {
-      const i64 n = minimum(NR, cols - j);
+    const bool by_gate = weight.masks.count() > 1;
+    for (i64 j = 0; j < weight.cols; j += NR) {
+      const Rect at{rows.begin, rows.size(), j, minimum(NR, weight.cols - j)};
       for (int gate = 0; gate < kGates; ++gate) {
-        const bool by_gate = masks.count() > 1;
-        recurrence.multiply(gate, gate, r, rows, column + j, n, tile, !by_gate && gate > 0);
-        if (by_gate || gate == kGates - 1)
-          add_dropped(masks, words, by_gate ? gate : 0, r, rows, j, n, tile, out + j, ld);
+        recurrence.multiply(gate, gate, {at.i, at.rows, weight.column + j, at.cols}, tile, !by_gate && gate > 0);
+        if (by_gate || gate == kGates - 1) add_dropped(weight, by_gate ? gate : 0, at, tile, out + j, ld);
       }
     }
   }
 
   // out = drop(tile) for the first mask, out += drop(tile) for the others.
-  FD_FN void add_dropped(const TimeStepMasks<T>& masks, u32* words, int gate, i64 r, i64 rows, i64 j, i64 cols,
-                         const T* tile, T* out, i64 ld) const {
-    for (i64 i = 0; i < rows; ++i)
-      for (i64 c = 0; c < cols; c += V::W) {
-        const i64 n = minimum(V::W, cols - c);
+  FD_FN void add_dropped(const Weight& weight, int gate, const Rect& at, const T* tile, T* out, i64 ld) const {
+    const TimeStepMasks<T>& masks = weight.masks;
+    for (i64 i = 0; i < at.rows; ++i)
+      for (i64 c = 0; c < at.cols; c += V::W) {
+        const i64 n = minimum(V::W, at.cols - c);
         V v = V::load(tile + i * NR + c);
-        if (!masks.keeps_all()) v = masks.drop(v, words, gate, r + i, j + c);
+        if (!masks.keeps_all()) v = masks.drop(v, weight.words, gate, at.i + i, at.j + c);
         if (gate > 0) v = load_first<V>(out + i * ld + c, n) + v;
         store_first(v, n, out + i * ld + c);
       }

@@ -3,15 +3,16 @@
 //   gates, cells, h_prev: saved for backward
 //   masks = f(seed, stream, step, ((row0 + b)*T + t) / repeat, column), see core/params/lstm.hpp
 // Work      8BTH(I + H) flop and five transcendental functions for each of BTH elements
-// Tiling    x w_ihᵀ + b of all time steps: four calls of linear_forward; h_{t-1} w_hhᵀ: cpu/lstm/recurrence.hpp
+// Tiling    x w_ihᵀ + b of all time steps: one product per gate; h_{t-1} w_hhᵀ: cpu/lstm/recurrence.hpp
 // Numerics  z = (sum over x + b) + sum over h, each sum one chain of fma in k order; the same bits for any number of
 //           threads
 // Limits    any B, T, I, H >= 0; no read past the last element; re-entrant; memory only from cpu/runtime/scratch.hpp
 #pragma once
 
 #include "core/lstm_cell.hpp"
+#include "cpu/gemm/epilogue_sink.hpp"
+#include "cpu/gemm/operands.hpp"
 #include "cpu/lstm/recurrence.hpp"
-#include "cpu/runtime/kernels.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
 namespace {
@@ -19,18 +20,26 @@ namespace {
 // gates[g] = drop(x) w_ih[g]ᵀ + b[g]
 template <class T>
 void project_inputs(const LstmForwardArgs& args) {
+  const i64 rows = args.B * args.T, H = args.H, I = args.I;
+  // The costs of packing are those of linear_forward.
+  const ThreadGrid grid = choose_grid({rows, H, I, 30, 9, 4, kGroup});
+  const WorkspaceLayout<T> layout(Order::by_rows, grid.col_chunk, I, false);
+  char* const* memory = scratch(grid.threads(), layout.size());
+  const MaskBits no_mask{Mask{}};
   for (int gate = 0; gate < kGates; ++gate) {
-    LinearForwardArgs product{};
-    product.dtype = args.dtype;
-    product.M = args.B * args.T, product.N = args.H, product.K = args.I;
-    product.x = args.x;
-    product.w = args.w_ih;
-    product.w.data = View<T>(args.w_ih).at(gate * args.H, 0).p;
-    if (args.b != nullptr) product.b = static_cast<const T*>(args.b) + gate * args.H * args.b_stride;
-    product.b_stride = args.b_stride;
-    product.y = static_cast<T*>(args.gates) + gate * args.B * args.T * args.H;
-    product.input_mask = args.input.of(gate, args.I);
-    linear_forward(product);
+    const MaskBits x_mask_bits(args.input.of(gate, I));
+    EpilogueParams epilogue;
+    if (args.b != nullptr) epilogue.b = static_cast<const T*>(args.b) + gate * H * args.b_stride;
+    epilogue.b_stride = args.b_stride;
+    parallel_for(grid.threads(), [&](int thread) {
+      u32* words = layout.words(memory[thread]);
+      const DenseA<T> x{View<T>(args.x), I, x_mask_bits, words};
+      const DenseB<T> w{View<T>(args.w_ih).at(gate * H, 0).transposed(), I};
+      EpilogueSink<T, AllIndices> sink(epilogue, {static_cast<T*>(args.gates) + gate * rows * H, nullptr, H},
+                                       AllIndices(H), no_mask, words);
+      multiply<Order::by_rows, T>(grid_rows(grid, thread, rows), grid_cols(grid, thread, H), x, w, sink,
+                                  layout.workspace(memory[thread]));
+    });
   }
 }
 
@@ -83,7 +92,7 @@ class ForwardRecurrence {
     const i64 cols = minimum(NR, args.H - j);
     for (int gate = 0; gate < kGates; ++gate) {
       prefetch_tile(gates(gate, first + r, t) + j, args.T * args.H, rows, cols);
-      recurrence.multiply(args.recurrent.by_gate ? gate : 0, gate, r, rows, j, cols, tiles[gate], false);
+      recurrence.multiply(args.recurrent.by_gate ? gate : 0, gate, {r, rows, j, cols}, tiles[gate], false);
     }
     for (i64 i = 0; i < rows; ++i)
       for (i64 c = 0; c < cols; c += V::W)

@@ -1,6 +1,7 @@
-// lstm: the LSTM layer of one instruction set. Products with x over all time steps call linear_forward.
+// lstm: the LSTM layer of one instruction set.
 #include "cpu/lstm/backward.inl"
 #include "cpu/lstm/forward.inl"
+#include "cpu/runtime/kernels.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
 

@@ -8,6 +8,7 @@
 
 #include "core/params/lstm.hpp"
 #include "cpu/gemm/active_columns.hpp"
+#include "cpu/gemm/tiles.hpp"
 #include "cpu/runtime/scratch.hpp"
 
 namespace fusedrop::cpu::FD_ISA {
@@ -94,12 +95,13 @@ class Recurrence {
     return at<T>(0) + (block * kBand<T> + r) * LDA + k % KC;
   }
 
-  // tile = A B, or tile += A B with resume: `rows` rows from r on, and `cols` <= NR columns from j on.
-  void multiply(int a_gate, int gate, i64 r, i64 rows, i64 j, i64 cols, T* tile, bool resume) const {
+  // tile = A B for one tile `at`, or tile += A B with resume. A and B are those of two gates.
+  void multiply(int a_gate, int b_gate, const Rect& at, T* tile, bool resume) const {
     i64 k = 0;
     do {  // runs once for H = 0: the sums are 0, but dx must be written
-      run_micro_tile<T, Order::by_rows>(static_cast<int>(rows), cols, minimum(KC, H_ - k), a(a_gate, r, k), LDA,
-                                        panels(gate) + j * H_ + k * NR, tile, resume || k > 0);
+      const T* panel = panels(b_gate) + at.j * H_ + k * NR;
+      multiply_tiles<T, Order::by_rows>({minimum(KC, H_ - k), a(a_gate, at.i, k), LDA, panel, 0},
+                                        {0, at.rows, 0, at.cols}, StoredTiles<T>{tile, 0, resume || k > 0});
       k += KC;
     } while (k < H_);
   }
@@ -136,24 +138,16 @@ FD_FN void visit_equal(i64 begin, i64 end, i64 max_size, Visit visit) {
 // Runs job.run_band(recurrence, band) for all sequences. Each thread has its own copy of `recurrence` and memory.
 template <class T, class Job>
 void run_bands(const Job& job, const Recurrence<T>& recurrence, i64 work) {
-  struct Shared {
-    const Job& job;
-    const Recurrence<T>& recurrence;
-    int threads;
-    char* const* memory;
-  } shared{job, recurrence, static_cast<int>(maximum(1, minimum(threads_for(work), job.args.B))), nullptr};
-  shared.memory = scratch(shared.threads, recurrence.size());
-  run_threads(
-      shared.threads,
-      [](int thread, void* p) {
-        const Shared& s = *static_cast<const Shared*>(p);
-        const i64 B = s.job.args.B, begin = B * thread / s.threads, end = B * (thread + 1) / s.threads;
-        Recurrence<T> thread_recurrence = s.recurrence;
-        thread_recurrence.use(s.memory[thread]);
-        s.job.pack(thread_recurrence);
-        visit_equal(begin, end, kBand<T>, [&](i64 b, i64 size) { s.job.run_band(thread_recurrence, {b, b + size}); });
-      },
-      &shared);
+  const i64 B = job.args.B;
+  const int threads = static_cast<int>(maximum(1, minimum(threads_for(work), B)));
+  char* const* memory = scratch(threads, recurrence.size());
+  parallel_for(threads, [&](int thread) {
+    const i64 begin = B * thread / threads, end = B * (thread + 1) / threads;
+    Recurrence<T> thread_recurrence = recurrence;
+    thread_recurrence.use(memory[thread]);
+    job.pack(thread_recurrence);
+    visit_equal(begin, end, kBand<T>, [&](i64 b, i64 size) { job.run_band(thread_recurrence, {b, b + size}); });
+  });
 }
 
 }  // namespace

@@ -13,20 +13,15 @@ namespace fusedrop::cpu::FD_ISA {
 namespace {
 
 template <class T>
-class WeightSink {
+class WeightSink : public TileSink {  // C is two arrays, dw_ih and dw_hh
  public:
   WeightSink(const LstmBackwardArgs& args, i64 h_column) : args_(args), h_column_(h_column) {}
-  bool holds_sums() const { return false; }  // C is two arrays, dw_ih and dw_hh
-  T* c() { return nullptr; }
-  i64 ld() const { return 0; }
-  void prefetch(i64, i64, i64, i64) const {}
-  void begin_strip(i64, i64, i64, i64) const {}
 
-  void epilogue(i64 i, i64 rows, i64 j, i64 cols, const T* tile) const {
-    const bool of_x = j < h_column_;
-    const i64 width = of_x ? args_.I : args_.H, at = of_x ? j : j - h_column_;
+  void epilogue(const Rect& at, const T* tile) const {
+    const bool of_x = at.j < h_column_;
+    const i64 width = of_x ? args_.I : args_.H, column = of_x ? at.j : at.j - h_column_;
     T* dw = static_cast<T*>(of_x ? args_.dw_ih : args_.dw_hh);
-    copy_tile(tile, Tiling<T>::NR, rows, minimum(cols, width - at), dw + i * width + at, width);
+    copy_tile(tile, Tiling<T>::NR, at.rows, minimum(at.cols, width - column), dw + at.i * width + column, width);
   }
 
  private:
@@ -34,9 +29,46 @@ class WeightSink {
   i64 h_column_;
 };
 
+// A: dz by columns. Sums db while it packs.
+template <class T>
+struct LstmDzColumns {
+  View<T> dz;  // [B*T,4H]
+  T* db;  // [4H] or null
+
+  void pack(Range rows, Range m, T* dst, bool first) const {
+    pack_rows(dz.at(m.begin, rows.begin), m.size(), rows.size(), dst, Tiling<T>::MC);
+    if (first && db != nullptr) add_rows(dst, m.size(), rows.size(), db + rows.begin);
+  }
+
+  // db += the rows of a packed block of A, in order.
+  static void add_rows(const T* block, i64 depth, i64 count, T* db) {
+    for (i64 k = 0; k < depth; ++k, block += Tiling<T>::MC)
+      for (i64 c = 0; c < count; ++c) db[c] += block[c];
+  }
+};
+
+// B: the columns of drop(x), padded to whole strips, and then those of drop(h_{t-1}).
+template <class T>
+struct LstmInputs {
+  const LstmBackwardArgs& args;
+  i64 h_column;
+  MaskBits x_mask_bits, h_mask_bits;
+  u32* words;
+
+  void pack(Range m, Range cols, T* dst) const {
+    constexpr int NR = Tiling<T>::NR;
+    const bool of_x = cols.begin < h_column;
+    const View<T> source = of_x ? View<T>(args.x) : View<T>(static_cast<const T*>(args.h_prev), args.H, 1);
+    const i64 at = of_x ? cols.begin : cols.begin - h_column, depth = m.size();
+    const i64 n = minimum(cols.size(), (of_x ? args.I : args.H) - at);
+    pack_panels<NR>(source.at(m.begin, at), depth, n, dst);
+    for (i64 c = round_up(n, NR) * depth; c < cols.size() * depth; ++c) dst[c] = T(0);  // the panels of the padding
+    drop_panels<NR>(of_x ? x_mask_bits : h_mask_bits, {m.begin, depth, at, n}, dst, words);
+  }
+};
+
 template <class T>
 struct WeightJob {
-  static constexpr int NR = Tiling<T>::NR;
   const LstmBackwardArgs& args;
   i64 h_column;  // the first column of h
   Range cols;  // the columns of the wanted gradients
@@ -69,46 +101,28 @@ struct WeightJob {
 
   void multiply(int thread, int gate, Range rows, Range columns, T* db) const {
     const Workspace<T> workspace = layout.workspace(memory[thread]);
-    const View<T> dz(static_cast<const T*>(args.dz), kGates * args.H, 1);
-    const MaskBits x_mask_bits(args.input.of(gate, args.I)), h_mask_bits(args.recurrent.of(gate, args.H));
-    auto pack_a = [&](i64 n, i64 count, i64 m, i64 depth, T* dst, bool first) {
-      pack_rows(dz.at(m, n), depth, count, dst, Tiling<T>::MC);
-      if (first && db != nullptr) add_rows(dst, depth, count, db + n);
-    };
-    auto pack_b = [&](i64 m, i64 depth, i64 j, i64 width, T* dst) {
-      const bool of_x = j < h_column;
-      const View<T> source = of_x ? View<T>(args.x) : View<T>(static_cast<const T*>(args.h_prev), args.H, 1);
-      const i64 at = of_x ? j : j - h_column, n = minimum(width, (of_x ? args.I : args.H) - at);
-      pack_panels<NR>(source.at(m, at), depth, n, dst);
-      for (i64 c = round_up(n, NR) * depth; c < width * depth; ++c) dst[c] = T(0);  // the panels of the padding
-      drop_panels<NR>(of_x ? x_mask_bits : h_mask_bits, m, depth, at, n, dst, layout.words(memory[thread]));
-    };
-    if (columns.size() == 0) return sum_rows(rows, pack_a, workspace);
+    const LstmDzColumns<T> dz{View<T>(static_cast<const T*>(args.dz), kGates * args.H, 1), db};
+    if (columns.size() == 0) return sum_rows(rows, dz, workspace);
+    const LstmInputs<T> inputs{args, h_column, MaskBits(args.input.of(gate, args.I)),
+                               MaskBits(args.recurrent.of(gate, args.H)), layout.words(memory[thread])};
     WeightSink<T> sink(args, h_column);
-    gemm_rectangle<Order::by_cols, T>(rows, columns, pack_a, pack_b, sink, workspace);
+    FD_ISA::multiply<Order::by_cols, T>(rows, columns, dz, inputs, sink, workspace);
   }
 
   // Only db, where neither dw_ih nor dw_hh is wanted.
-  template <class PackA>
-  void sum_rows(Range rows, PackA& pack_a, const Workspace<T>& workspace) const {
+  static void sum_rows(Range rows, const LstmDzColumns<T>& dz, const Workspace<T>& workspace) {
     const auto& [k_steps, depth, width, band] = workspace.block_sizes;
     for (i64 n = rows.begin; n < rows.end; n += Tiling<T>::MC)
       for (i64 m = 0; m < k_steps; m += depth)
-        pack_a(n, minimum(Tiling<T>::MC, rows.end - n), m, minimum(depth, k_steps - m), workspace.a, true);
-  }
-
-  // db += the rows of a packed block of A, in order.
-  static void add_rows(const T* block, i64 depth, i64 count, T* db) {
-    for (i64 k = 0; k < depth; ++k, block += Tiling<T>::MC)
-      for (i64 c = 0; c < count; ++c) db[c] += block[c];
+        dz.pack({n, minimum(n + Tiling<T>::MC, rows.end)}, {m, minimum(m + depth, k_steps)}, workspace.a, true);
   }
 };
 
 template <class T>
 void weight_gradients(const LstmBackwardArgs& args) {
   if (args.dw_ih == nullptr && args.dw_hh == nullptr && args.db == nullptr) return;
-  WeightJob<T> job(args);
-  run_threads(job.grid.threads(), [](int thread, void* p) { static_cast<const WeightJob<T>*>(p)->run(thread); }, &job);
+  const WeightJob<T> job(args);
+  parallel_for(job.grid.threads(), [&](int thread) { job.run(thread); });
 }
 
 }  // namespace

@@ -29,31 +29,20 @@ void run_tiles(const Args& args, Visit visit) {
                     threads);
   ScratchLayout layout;
   const Rows rows(args, tiles.planes(), layout);
-  struct Job {
-    const Args& args;
-    const Tiles& tiles;
-    const Rows& rows;
-    Visit visit;
-    char* const* memory;
-    int threads;
-  } job{args, tiles, rows, visit, scratch(threads, layout.size()), threads};
-  run_threads(
-      threads,
-      [](int thread, void* p) {
-        const Job& j = *static_cast<const Job*>(p);
-        Rows thread_rows = j.rows;
-        thread_rows.bind(j.memory[thread]);
-        i64 pixel = -1, segments = -1;  // the shape of rows for which the memory is prepared
-        const i64 count = j.tiles.count(), end = count * (thread + 1) / j.threads;
-        for (i64 index = count * thread / j.threads; index < end; ++index) {
-          const Tile tile = j.tiles.tile(index);
-          const Lanes lanes(j.args.shape, tile.planes, V::W);
-          if (lanes.pixel != pixel || lanes.segments != segments) thread_rows.prepare(lanes);
-          pixel = lanes.pixel, segments = lanes.segments;
-          j.visit(thread_rows, j.args, tile, lanes);
-        }
-      },
-      &job);
+  char* const* memory = scratch(threads, layout.size());
+  parallel_for(threads, [&](int thread) {
+    Rows thread_rows = rows;
+    thread_rows.bind(memory[thread]);
+    i64 pixel = -1, segments = -1;  // the shape of rows for which the memory is prepared
+    const i64 count = tiles.count(), end = count * (thread + 1) / threads;
+    for (i64 index = count * thread / threads; index < end; ++index) {
+      const Tile tile = tiles.tile(index);
+      const Lanes lanes(s, tile.planes, V::W);
+      if (lanes.pixel != pixel || lanes.segments != segments) thread_rows.prepare(lanes);
+      pixel = lanes.pixel, segments = lanes.segments;
+      visit(thread_rows, args, tile, lanes);
+    }
+  });
 }
 
 template <class Rows>

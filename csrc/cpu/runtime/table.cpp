@@ -3,8 +3,11 @@
 
 namespace fusedrop::cpu::FD_ISA {
 
-const Backend backend = {FD_ISA_NAME,  linear_forward, linear_backward, conv2d_forward,        conv2d_backward,
-                         dropout,      dropout_mask,   activation,      softmax_cross_entropy, update,
-                         pool_forward, pool_backward,  lstm_forward,    lstm_backward,         fma_burst};
+const Backend backend = {
+    FD_ISA_NAME,
+#define KERNEL(name, Args) name,
+#include "core/params/kernels.def"
+    fma_burst,
+};
 
 }  // namespace fusedrop::cpu::FD_ISA

@@ -12,11 +12,23 @@ int get_num_threads();
 void set_num_threads(int threads);  // 0: OpenMP's default again (OMP_NUM_THREADS, or the number of cores)
 
 // Calls body(thread, context) for thread = 0 .. threads-1 and returns when all calls have ended. body must not throw.
+// Callers use parallel_for. This function is not a template, so all instruction sets share its code.
 void run_threads(int threads, void (*body)(int thread, void* context), void* context);
+
+// Calls body(part) for part = 0 .. parts-1, each on a thread of its own, and returns when all calls have ended. body
+// must not throw.
+template <class Body>
+FD_FN void parallel_for(int parts, Body body) {
+  run_threads(parts, [](int part, void* context) { (*static_cast<Body*>(context))(part); }, &body);
+}
 
 struct Range {
   i64 begin, end;
   FD_FN i64 size() const { return end - begin; }
+};
+
+struct Rect {  // rows [i, i + rows) and columns [j, j + cols) of a matrix
+  i64 i, rows, j, cols;
 };
 
 struct ThreadGrid {  // of rows x cols threads; each thread has a rectangle of row_chunk x col_chunk elements of C

@@ -71,14 +71,24 @@ def configure(folder, *options, **environment):
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
-def nvcc_of(release, tmp_path):
-    """Says its release, and fails at everything else."""
-    path = tmp_path / "nvcc"
-    path.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && echo "Cuda compilation tools, release {release}, V{release}.1"\n'
-    )
+def script(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return str(path)
+
+
+def nvcc_of(release, tmp_path):
+    """Says its release and that it knows sm_90, and fails at everything else. It leaves a file `called`."""
+    version = f'echo "Cuda compilation tools, release {release}, V{release}.1"'
+    known = f"touch {tmp_path}/called; [ $1 = --list-gpu-code ] && echo sm_90"
+    return script(tmp_path / "nvcc", f"{known}; [ $1 = --version ] && {version}")
+
+
+def gpus_of(said, tmp_path):
+    """A PATH whose nvidia-smi prints this, and fails if it is empty."""
+    script(tmp_path / "gpus" / "nvidia-smi", f"[ -n '{said}' ] && printf '{said}'")
+    return f"{tmp_path / 'gpus'}:{os.environ['PATH']}"
 
 
 def test_cuda_option_is_one_of_three(tmp_path):
@@ -101,10 +111,59 @@ def test_cuda_is_left_out_or_wanted_aloud(tmp_path, release, why):
     assert status != 0
     assert "FUSEDROP_CUDA is ON, but" in said
     assert why in said
-    status, said = configure(tmp_path / "auto", CUDACXX=nvcc)
+    status, said = configure(tmp_path / "auto", CUDACXX=nvcc, PATH=gpus_of("9.0\\n", tmp_path))
     assert status == 0
     assert "The CUDA module is left out:" in said
     assert why in said
+
+
+def test_cuda_is_left_out_without_a_gpu(tmp_path):
+    """nvcc is not even called, unless the architectures are given."""
+    environment = {"CUDACXX": nvcc_of("12.4", tmp_path), "PATH": gpus_of("", tmp_path)}
+    status, said = configure(tmp_path / "auto", **environment)
+    assert status == 0
+    assert "The CUDA module is left out:" in said
+    assert "nvidia-smi finds no GPU" in said
+    assert not (tmp_path / "called").exists()
+    native = ("-DFUSEDROP_CUDA=ON", "-DFUSEDROP_CUDA_ARCHITECTURES=native")
+    status, said = configure(tmp_path / "on", *native, **environment)
+    assert status != 0
+    assert "FUSEDROP_CUDA is ON, but" in said
+    assert "nvidia-smi finds no GPU" in said
+    assert not (tmp_path / "called").exists()
+    status, said = configure(tmp_path / "given", "-DFUSEDROP_CUDA_ARCHITECTURES=90a-real", **environment)
+    assert status == 0
+    assert "does not compile and link" in said
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("9.0\\n", "90a-real"),
+        ("8.6\\n", "86-real"),
+        ("9.0\\n8.0\\n9.0\\n", "90a-real;80-real"),
+        ("7.5\\n12.0\\n", "120-real"),
+        ("7.5\\n", "the GPU has compute capability 7.5, and 8.0 or later is needed"),
+        ("No devices were found\\n", "finds no GPU"),
+    ],
+)
+def test_architectures_are_those_of_the_gpus(tmp_path, said, found):
+    listfile = tmp_path / "find.cmake"
+    listfile.write_text(
+        f'include({ROOT}/csrc/cuda/find_cuda.cmake)\nfind_gpus()\nmessage(STATUS "${{ARCHITECTURES}}${{WHY_NOT}}")\n'
+    )
+    command, path = [need("cmake"), "-P", listfile], gpus_of(said, tmp_path)
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith(found)
+    if found.endswith("-real"):
+        assert done.stdout.strip() == f"-- {found}"
+
+
+def test_a_gpu_newer_than_nvcc_is_left_out(tmp_path):
+    environment = {"CUDACXX": nvcc_of("12.4", tmp_path), "PATH": gpus_of("12.0\\n", tmp_path)}
+    status, said = configure(tmp_path / "auto", **environment)
+    assert status == 0
+    assert "nvcc does not compile for sm_120, this machine's GPU" in said
 
 
 def test_mutants_still_fit_the_sources():

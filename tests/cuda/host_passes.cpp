@@ -172,10 +172,10 @@ void check_fills(Dtype dtype) {
     Output<S> y(M * N, misaligned), z(M * N, 0);
     LinearForwardArgs args{};
     args.dtype = dtype, args.M = M, args.N = N;
-    args.activation = random_activation(), args.dropout_first = coin();
+    args.epilogue.activation = random_activation(), args.epilogue.dropout_first = coin();
     args.y = y.data(), args.z = coin() ? z.data() : nullptr;
     if (coin()) args.residual = residual.view();
-    const float at_zero = args.dropout_first && args.activation == Activation::sigmoid ? 0.5f : 0.0f;
+    const float at_zero = args.epilogue.dropout_first && args.epilogue.activation == Activation::sigmoid ? 0.5f : 0.0f;
     for (i64 i = 0; i < M; ++i)
       for (i64 j = 0; j < N; ++j) {
         y.expect(i * N + j, args.residual.data != nullptr ? residual(i, j) + at_zero : at_zero);
@@ -217,19 +217,23 @@ void check_dz(Dtype dtype) {
     DzArgs args{};
     LinearBackwardArgs& call = args.call;
     call.dtype = dtype, call.M = M, call.N = N, call.dy = dy.view();
-    call.activation = random_activation(), call.dropout_first = coin(), call.mask = mask.given;
-    call.saved_kind = static_cast<SavedKind>(
-        call.activation == Activation::identity ? 0 : 1 + below(2));  // any numbers will do for the y of gelu and silu
-    if (call.saved_kind != SavedKind::nothing) call.saved_activation = saved;
+    call.epilogue.activation = random_activation(), call.epilogue.dropout_first = coin(),
+    call.epilogue.mask = mask.given;
+    call.epilogue.saved_kind =
+        static_cast<SavedKind>(call.epilogue.activation == Activation::identity
+                                   ? 0
+                                   : 1 + below(2));  // any numbers will do for the y of gelu and silu
+    if (call.epilogue.saved_kind != SavedKind::nothing) call.saved_activation = saved;
     if (below(5) != 0) call.db = db.data();
     const float scale = static_cast<float>(keep_scale(mask.plain.threshold)), rescale = scale == 0 ? 0 : 1 / scale;
     const auto expected = [&](i64 i, i64 c) {
-      const bool mask_shows = call.activation == Activation::relu && call.saved_kind == SavedKind::output;
+      const bool mask_shows =
+          call.epilogue.activation == Activation::relu && call.epilogue.saved_kind == SavedKind::output;
       const bool keep = listed || mask_shows || keep_element(mask.plain, static_cast<u64>(i), static_cast<u64>(c));
       const float s = call.saved_activation == nullptr ? 0.0f : widen(saved[i * N + c]);
-      return with_activation(call.activation, [&](auto act) {
-        return Epilogue<decltype(act)>::backward(dy(i, c), s, call.saved_kind, keep, scale, rescale,
-                                                 call.dropout_first);
+      return with_activation(call.epilogue.activation, [&](auto act) {
+        return Epilogue<decltype(act)>::backward(dy(i, c), s, call.epilogue.saved_kind, keep, {scale, rescale},
+                                                 call.epilogue.dropout_first);
       });
     };
     const i64 count = listed ? list.count : N;

@@ -7,10 +7,15 @@ import pytest
 from repository import ROOT
 
 CUDA = ROOT / "csrc" / "cuda"
-FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-I", ROOT / "csrc")
+FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
+INCLUDES = ("-I", ROOT / "csrc", "-I", CUDA / "emulation" / "include")
 
-# The programs of tests/cuda, with the kernels that each is linked with.
-PROGRAMS = {"host_passes": ("linear/active_columns.cu", "linear/dz.cu"), "host_tile": ()}
+# The programs of tests/cuda, with the sources that each is linked with.
+PROGRAMS = {
+    "host_passes": ("linear/active_columns.cu", "linear/dz.cu"),
+    "host_streams": ("runtime/streams.cu", "emulation/device.cpp"),
+    "host_tile": (),
+}
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -19,9 +24,9 @@ def program(request, tmp_path_factory):
     if compiler is None:
         pytest.skip("g++ is not installed")
     main, path = ROOT / "tests" / "cuda" / f"{request.param}.cpp", tmp_path_factory.mktemp("host") / request.param
-    kernels = [CUDA / name for name in PROGRAMS[request.param]]
-    sources = [main, CUDA / "emulation" / "fibers.cpp", "-x", "c++", *kernels]
-    done = subprocess.run([compiler, *FLAGS, *sources, "-o", path], capture_output=True, text=True)
+    linked = [CUDA / name for name in PROGRAMS[request.param]]
+    sources = [main, CUDA / "emulation" / "fibers.cpp", "-x", "c++", *linked]
+    done = subprocess.run([compiler, *FLAGS, *INCLUDES, *sources, "-o", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return path
 

@@ -9,14 +9,14 @@ CUDA = [
     Mutant(
         "CUDA: a k-step's copies are not waited for",
         "csrc/cuda/gemm/half_tile.hpp",
-        "product.add(0);\n    wait_copies<Shape::Stages - 2>();",
-        "product.add(0);\n    wait_copies<Shape::Stages - 1>();",
+        "product.add(0);\n    cp_async_wait_group<Shape::Stages - 2>();",
+        "product.add(0);\n    cp_async_wait_group<Shape::Stages - 1>();",
         LINEAR,
     ),
     Mutant(
         "CUDA: the epilogue runs before all threads have stored their sums",
         "csrc/cuda/gemm/half_tile.hpp",
-        "product.store(sums);\n  sync_threads();",
+        "product.store(sums);\n  __syncthreads();",
         "product.store(sums);",
         LINEAR,
     ),
@@ -107,8 +107,8 @@ CUDA = [
     Mutant(
         "CUDA: dy is taken for dz under a mask",
         "csrc/cuda/linear/backward.cu",
-        "args.activation == Activation::identity && !drops(args.mask)",
-        "args.activation == Activation::identity",
+        "args.epilogue.activation == Activation::identity && !drops(args.epilogue.mask)",
+        "args.epilogue.activation == Activation::identity",
         LINEAR,
     ),
     Mutant(

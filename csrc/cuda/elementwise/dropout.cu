@@ -9,7 +9,7 @@ namespace fusedrop::cuda {
 namespace {
 
 template <class S>
-FD_KERNEL FD_BOUNDS(kLoopThreads, 4) void dropout_kernel(DropoutArgs args) {
+__global__ __launch_bounds__(kLoopThreads, 4) void dropout_kernel(DropoutArgs args) {
   const Mask mask = load_mask_key(args.mask);
   const float scale = static_cast<float>(args.scale);
   const S* x = static_cast<const S*>(args.x.data);
@@ -22,16 +22,16 @@ FD_KERNEL FD_BOUNDS(kLoopThreads, 4) void dropout_kernel(DropoutArgs args) {
     load_vec8(x + at.row() * args.x.row_stride + at.j() * args.x.col_stride, args.x.col_stride, valid,
               load_vectors && valid == kVec8, v);
     const u32 keep = keep_vec8(mask, static_cast<u64>(at.row()), static_cast<u64>(at.j()));
-    FD_UNROLL
+    #pragma unroll
     for (int e = 0; e < kVec8; ++e) v[e] = (keep >> e & 1) != 0 ? v[e] * scale : 0.0f;
     store_vec8(y + at.row() * args.N + at.j(), valid, store_vectors && valid == kVec8, v);
   }
 }
 
 // Moves bit e of four bits to the lowest bit of byte e. The product puts bit e at 8e; the AND removes its other copies.
-FD_DEVICE u32 bytes_of(u32 four_bits) { return (four_bits * 0x00204081u) & 0x01010101u; }
+__device__ __forceinline__ u32 bytes_of(u32 four_bits) { return (four_bits * 0x00204081u) & 0x01010101u; }
 
-FD_KERNEL FD_BOUNDS(kLoopThreads, 4) void mask_kernel(DropoutMaskArgs args) {
+__global__ __launch_bounds__(kLoopThreads, 4) void mask_kernel(DropoutMaskArgs args) {
   const Mask mask = load_mask_key(args.mask);
   const bool vectors = reinterpret_cast<std::uintptr_t>(args.keep) % kVec8 == 0 && args.N % kVec8 == 0;
   for (Vec8Loop at(args.M, args.N); at.more(); at.next()) {
@@ -39,7 +39,7 @@ FD_KERNEL FD_BOUNDS(kLoopThreads, 4) void mask_kernel(DropoutMaskArgs args) {
     const int valid = at.valid();
     bool* to = args.keep + at.row() * args.N + at.j();
     if (vectors && valid == kVec8)
-      store8(to, bytes_of(keep & 0xf), bytes_of(keep >> 4));
+      st(to, make_uint2(bytes_of(keep & 0xf), bytes_of(keep >> 4)));
     else
       for (int e = 0; e < valid; ++e) to[e] = (keep >> e & 1) != 0;
   }
@@ -47,13 +47,17 @@ FD_KERNEL FD_BOUNDS(kLoopThreads, 4) void mask_kernel(DropoutMaskArgs args) {
 
 }  // namespace
 
-void dropout(const DropoutArgs& args, Stream stream) {
+void dropout(const DropoutArgs& args, const DeviceCall& call) {
   with_element(args.dtype,
-               [&](auto s) { launch(dropout_kernel<decltype(s)>, vec8_grid(args.M, args.N), stream, args); });
+               [&](auto s) { launch(dropout_kernel<decltype(s)>, vec8_grid(args.M, args.N), call.stream, args); });
 }
 
-void dropout_mask(const DropoutMaskArgs& args, Stream stream) {
-  launch(mask_kernel, vec8_grid(args.M, args.N), stream, args);
+i64 dropout_workspace(const DropoutArgs&, const DeviceCall&) { return 0; }
+
+void dropout_mask(const DropoutMaskArgs& args, const DeviceCall& call) {
+  launch(mask_kernel, vec8_grid(args.M, args.N), call.stream, args);
 }
+
+i64 dropout_mask_workspace(const DropoutMaskArgs&, const DeviceCall&) { return 0; }
 
 }  // namespace fusedrop::cuda

@@ -17,6 +17,18 @@
 #include <string>
 #include <vector>
 
+#include "cuda/runtime/ptx.hpp"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace fusedrop::cuda {
+
+// Of a block: the least that a GPU of compute capability 8.0 or later has (8.6 and 8.9).
+alignas(128) char shared_memory[99 * 1024];
+
+}  // namespace fusedrop::cuda
+
 namespace fusedrop::cuda::emulation {
 namespace {
 
@@ -50,10 +62,7 @@ struct Machine {
   std::vector<std::unique_ptr<Fiber>> fibers;
   std::vector<Barrier> warps;
   Barrier block;
-  std::vector<char> memory;
-  char* shared = nullptr;
   u32 shared_bytes = 0;
-  ThreadPosition position{};
   Fiber* running = nullptr;
   jmp_buf scheduler;
   const std::function<void()>* kernel = nullptr;
@@ -69,8 +78,7 @@ void leave() {  // switches from the running fiber to the scheduler
 }
 
 void fault(const std::string& text) {  // ends the grid; the fiber is not resumed
-  machine->fault = text + " (thread " + std::to_string(machine->position.thread) + " of block " +
-                   std::to_string(machine->position.block_x) + ")";
+  machine->fault = text + " (thread " + std::to_string(threadIdx.x) + " of block " + std::to_string(blockIdx.x) + ")";
   leave();
 }
 
@@ -97,7 +105,7 @@ void arrive(Barrier& barrier, void (*act)(void**)) {
 
 void enter(Fiber& fiber) {
   machine->running = &fiber;
-  machine->position.thread = fiber.thread;
+  threadIdx.x = fiber.thread;
   if (_setjmp(machine->scheduler) != 0) return;
   if (fiber.started) _longjmp(fiber.context, 1);
   fiber.started = true;
@@ -114,8 +122,8 @@ bool may_run(const Fiber& fiber) {
 }
 
 void run_block(Machine& m) {
-  const u32 threads = m.position.threads;
-  std::memset(m.shared, 0xff, m.shared_bytes);
+  const u32 threads = blockDim.x;
+  std::memset(shared_memory, 0xff, m.shared_bytes);
   m.block = Barrier{};
   m.block.expected = threads;
   m.warps.assign((threads + 31) / 32, Barrier{});
@@ -145,13 +153,10 @@ void run_block(Machine& m) {
 
 }  // namespace
 
-const ThreadPosition& current() { return machine->position; }
-
-void run_grid(u32 grid_x, u32 grid_y, u32 threads, u32 shared_bytes, const std::function<void()>& kernel) {
+void run_grid(dim3 grid, u32 threads, u32 shared_bytes, const std::function<void()>& kernel) {
   const std::lock_guard<std::mutex> lock(one_grid_at_a_time);
+  if (shared_bytes > sizeof shared_memory) throw std::runtime_error("emulated kernel: too much shared memory");
   Machine m;
-  m.memory.resize(shared_bytes + 128);
-  m.shared = m.memory.data() + (128 - reinterpret_cast<std::uintptr_t>(m.memory.data()) % 128);
   m.shared_bytes = shared_bytes;
   m.kernel = &kernel;
   for (u32 t = 0; t < threads; ++t) {
@@ -159,18 +164,15 @@ void run_grid(u32 grid_x, u32 grid_y, u32 threads, u32 shared_bytes, const std::
     m.fibers.back()->thread = t;
   }
   machine = &m;
-  for (u32 y = 0; y < grid_y; ++y)
-    for (u32 x = 0; x < grid_x; ++x) {
-      m.position = {0, threads, x, y, grid_x};
-      run_block(m);
-    }
+  gridDim = grid;
+  blockDim = {threads, 1, 1};
+  for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
+    for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) run_block(m);
 }
 
-void sync_block() { arrive(machine->block, nullptr); }
-
 void sync_warp(void* argument, void (*act)(void**)) {
-  Barrier& warp = machine->warps[machine->position.thread / 32];
-  warp.arguments[machine->position.thread % 32] = argument;
+  Barrier& warp = machine->warps[threadIdx.x / 32];
+  warp.arguments[threadIdx.x % 32] = argument;
   arrive(warp, act);
 }
 
@@ -187,7 +189,7 @@ void wait_copies(int pending) {
   auto& groups = machine->running->groups;
   while (groups.size() > static_cast<std::size_t>(pending) + 1) {
     for (const Copy& c : groups.front()) {
-      char* to = machine->shared + c.shared;
+      char* to = shared_memory + c.shared;
       std::memset(to, 0, c.bytes);
       if (c.valid > 0) std::memcpy(to, c.global, static_cast<std::size_t>(c.valid));
     }
@@ -199,7 +201,7 @@ char* shared(u32 address, u32 bytes, u32 alignment) {
   if (address % alignment != 0 || address + bytes > machine->shared_bytes)
     fault("shared address " + std::to_string(address) + " for " + std::to_string(bytes) + " bytes of " +
           std::to_string(machine->shared_bytes));
-  return machine->shared + address;
+  return shared_memory + address;
 }
 
 void require_aligned(const void* address, u32 alignment) {
@@ -207,3 +209,27 @@ void require_aligned(const void* address, u32 alignment) {
 }
 
 }  // namespace fusedrop::cuda::emulation
+
+namespace emulation = fusedrop::cuda::emulation;
+
+void __syncthreads() { emulation::arrive(emulation::machine->block, nullptr); }
+
+unsigned __shfl_xor_sync(unsigned mask, unsigned value, int lane_mask) {
+  struct Lane {
+    unsigned value;
+    int lane_mask;
+    unsigned result;
+  } mine{value, lane_mask, 0};
+  if (mask != 0xffffffff) emulation::fault("a shuffle without all lanes");
+  emulation::sync_warp(&mine, [](void** all) {
+    for (int i = 0; i < 32; ++i) {
+      Lane& lane = *static_cast<Lane*>(all[i]);
+      lane.result = static_cast<Lane*>(all[i ^ lane.lane_mask])->value;
+    }
+  });
+  return mine.result;
+}
+
+std::size_t __cvta_generic_to_shared(const void* address) {
+  return static_cast<std::size_t>(static_cast<const char*>(address) - fusedrop::cuda::shared_memory);
+}

@@ -2,21 +2,17 @@
 // another one.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <functional>
 
 #include "core/platform.hpp"
 
 namespace fusedrop::cuda::emulation {
 
-struct ThreadPosition {  // of the running thread
-  u32 thread, threads, block_x, block_y, grid_x;
-};
-const ThreadPosition& current();
-
 // Runs `kernel` for every thread of the grid. Throws std::runtime_error where hardware would fault or hang.
-void run_grid(u32 grid_x, u32 grid_y, u32 threads, u32 shared_bytes, const std::function<void()>& kernel);
+void run_grid(dim3 grid, u32 threads, u32 shared_bytes, const std::function<void()>& kernel);
 
-void sync_block();
 // Waits for the 32 lanes of the warp. The last lane calls `act` with the arguments of all lanes.
 void sync_warp(void* argument, void (*act)(void** all));
 

@@ -14,13 +14,13 @@ namespace fusedrop::cuda {
 struct Extent {
   i64 M, N, K;
 };
-FD_DEVICE Extent extent_of(const Gemm& g) {
+__device__ __forceinline__ Extent extent_of(const Gemm& g) {
   return {g.m_count != nullptr ? *g.m_count : g.M, g.n_count != nullptr ? *g.n_count : g.N,
           g.k_count != nullptr ? *g.k_count : g.K};
 }
 
 template <class Shape>
-FD_DEVICE Position tile_of(const Gemm& g, i64 block) {
+__device__ __forceinline__ Position tile_of(const Gemm& g, i64 block) {
   const Position tile = tile_position(block, divide_up(g.M, Shape::M), divide_up(g.N, Shape::N));
   return {tile.m * Shape::M, tile.n * Shape::N};
 }
@@ -29,12 +29,12 @@ struct KSteps {  // the k-steps of a block
   i64 first;
   int count;
   template <class Shape>
-  FD_DEVICE i64 k_of(int k_step) const {
+  __device__ __forceinline__ i64 k_of(int k_step) const {
     return (first + k_step) * Shape::K;
   }
 };
 template <class Shape>
-FD_DEVICE KSteps k_steps_of(const Gemm& g, const Extent& extent, i64 split) {
+__device__ __forceinline__ KSteps k_steps_of(const Gemm& g, const Extent& extent, i64 split) {
   const i64 k_steps = divide_up(extent.K, Shape::K), first = part_begin(k_steps, split, g.splits);
   return {first, static_cast<int>(part_begin(k_steps, split + 1, g.splits) - first)};
 }
@@ -48,13 +48,14 @@ LaunchGrid grid_of(const Gemm& g, u32 stages) {
 }
 
 template <class S>
-FD_DEVICE const S* element(const Matrix& m, i64 row, i64 col) {
+__device__ __forceinline__ const S* element(const Matrix& m, i64 row, i64 col) {
   return static_cast<const S*>(m.data) + row * m.row_stride + col * m.col_stride;
 }
 
 // Applies the epilogue to the sums v of row i, columns [j, j + 8) of C, and stores the first `valid` results.
 template <class S>
-FD_DEVICE void epilogue_vec8(const EpilogueArgs& f, i64 i, i64 j, int valid, u32 keep, float (&v)[kVec8]) {
+__device__ __forceinline__ void epilogue_vec8(const EpilogueArgs& f, i64 i, i64 j, int valid, u32 keep,
+                                              float (&v)[kVec8]) {
   if (valid <= 0) return;
   const i64 row = f.rows != nullptr ? f.rows[i] : i;
   const bool vector = f.vector && valid == kVec8 && f.cols == nullptr;
@@ -62,23 +63,23 @@ FD_DEVICE void epilogue_vec8(const EpilogueArgs& f, i64 i, i64 j, int valid, u32
   const auto store = [&](void* to) {
     S* line = static_cast<S*>(to) + row * f.ld;
     if (f.cols == nullptr) return store_vec8(line + j, valid, vector, v);
-    FD_UNROLL
+    #pragma unroll
     for (int e = 0; e < kVec8; ++e)
       if (e < valid) narrow(v[e], line[column(e)]);
   };
   if (f.b != nullptr) {
-    FD_UNROLL
+    #pragma unroll
     for (int e = 0; e < kVec8; ++e)
       if (e < valid) v[e] += widen(static_cast<const S*>(f.b)[column(e) * f.b_stride]);
   }
   if (f.z != nullptr) store(f.z);
   with_activation(f.activation, [&](auto act) {
-    FD_UNROLL
+    #pragma unroll
     for (int e = 0; e < kVec8; ++e)
       v[e] = Epilogue<decltype(act)>::forward(v[e], (keep >> e & 1) != 0, f.scale, f.dropout_first);
   });
   if (f.residual.data != nullptr) {
-    FD_UNROLL
+    #pragma unroll
     for (int e = 0; e < kVec8; ++e)
       if (e < valid) v[e] = widen(*element<S>(f.residual, row, column(e))) + v[e];
   }
@@ -91,8 +92,8 @@ struct TileMaskBits {
   static constexpr int InWord = Shape::Rounds < 4 ? Shape::Rounds : 4;
   u32 words[(Shape::Rounds + 3) / 4];
 
-  FD_DEVICE void draw(const Mask& given, Position tile) {
-    FD_UNROLL
+  __device__ __forceinline__ void draw(const Mask& given, Position tile) {
+    #pragma unroll
     for (u32& word : words) word = ~0u;
     if (given.threshold == 0) return;
     const Mask mask = load_mask_key(given);
@@ -103,25 +104,25 @@ struct TileMaskBits {
   }
 
   // Has no branch, so that the calls of the generator for all rounds run in parallel.
-  FD_DEVICE void draw_rows(const Mask& mask, Position tile) {
+  __device__ __forceinline__ void draw_rows(const Mask& mask, Position tile) {
     const u32 row = static_cast<u32>(mask.row0 + static_cast<u64>(tile.m));
     const u32 block = static_cast<u32>((mask.col0 + static_cast<u64>(tile.n)) / kGroup);
-    FD_UNROLL
+    #pragma unroll
     for (int r = 0; r < Shape::Rounds; ++r) {
-      const Element e = epilogue_element<Shape>(static_cast<int>(thread_index()), r);
+      const Element e = epilogue_element<Shape>(static_cast<int>(threadIdx.x), r);
       const u32 word = quad_word(mask, row + static_cast<u32>(e.row), block + static_cast<u32>(e.col / kGroup));
       set(r, word >> (e.col % kGroup) & 0xff);
     }
   }
 
   // For unit masks, tied rows and a col0 that is not a multiple of 32.
-  FD_DEVICE void draw_any(const Mask& mask, Position tile) {
-    FD_UNROLL
+  __device__ __forceinline__ void draw_any(const Mask& mask, Position tile) {
+    #pragma unroll
     for (int first = 0; first < Shape::Rounds; first += InWord) {
       u32 bits = 0;
-      FD_ROLL
+      #pragma unroll 1
       for (int r = first; r < first + InWord; ++r) {
-        const Element e = epilogue_element<Shape>(static_cast<int>(thread_index()), r);
+        const Element e = epilogue_element<Shape>(static_cast<int>(threadIdx.x), r);
         const u32 byte = keep_vec8(mask, static_cast<u64>(tile.m + e.row), static_cast<u64>(tile.n + e.col));
         bits |= byte << (8 * (r - first));
       }
@@ -129,11 +130,11 @@ struct TileMaskBits {
     }
   }
 
-  FD_DEVICE void set(int round, u32 byte) { words[round / 4] ^= (byte ^ 0xff) << (8 * (round % 4)); }
+  __device__ __forceinline__ void set(int round, u32 byte) { words[round / 4] ^= (byte ^ 0xff) << (8 * (round % 4)); }
 
-  FD_DEVICE u32 of(int round) const {  // by selection: registers cannot be indexed at run time
+  __device__ __forceinline__ u32 of(int round) const {  // by selection: registers cannot be indexed at run time
     u32 word = words[0];
-    FD_UNROLL
+    #pragma unroll
     for (int i = 1; i < (Shape::Rounds + 3) / 4; ++i) word = round / 4 == i ? words[i] : word;
     return word >> (8 * (round % 4)) & 0xff;
   }
@@ -141,10 +142,10 @@ struct TileMaskBits {
 
 // `sums` [Shape::M, Shape::SumStride] is in shared memory; all threads have written it before a barrier.
 template <class S, class Shape>
-FD_DEVICE void epilogue_tile(const Gemm& g, const Extent& extent, Position tile, const float* sums,
-                             const TileMaskBits<Shape>& bits) {
+__device__ __forceinline__ void epilogue_tile(const Gemm& g, const Extent& extent, Position tile, const float* sums,
+                                              const TileMaskBits<Shape>& bits) {
   for (int r = 0; r < Shape::Rounds; ++r) {
-    const Element e = epilogue_element<Shape>(static_cast<int>(thread_index()), r);
+    const Element e = epilogue_element<Shape>(static_cast<int>(threadIdx.x), r);
     const i64 i = tile.m + e.row, j = tile.n + e.col;
     float v[kVec8];
     load_vec8(sums + e.row * Shape::SumStride + e.col, 1, kVec8, true, v);
@@ -152,7 +153,7 @@ FD_DEVICE void epilogue_tile(const Gemm& g, const Extent& extent, Position tile,
       epilogue_vec8<S>(g.epilogue, i, j, i < extent.M ? valid_in_vec8(j, extent.N) : 0, bits.of(r), v);
     } else {  // `partial` has room for whole tiles
       const i64 M = round_up(g.M, Shape::M), N = round_up(g.N, Shape::N);
-      store_vec8(g.partial + (block_index_y() * M + i) * N + j, kVec8, true, v);
+      store_vec8(g.partial + (blockIdx.y * M + i) * N + j, kVec8, true, v);
     }
   }
 }

@@ -43,10 +43,10 @@ class FloatCopier {
   using Tile = FloatTile<Shape, rows>;
 
  public:
-  FD_DEVICE FloatCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
+  __device__ __forceinline__ FloatCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
       : operand_(operand), first_row_(first_row), rows_(at_most(rows, row_end - first_row)), k_end_(k_end) {}
 
-  FD_DEVICE void start(u32 tile, i64 k0) const {
+  __device__ __forceinline__ void start(u32 tile, i64 k0) const {
     const int depth = at_most(Shape::K, k_end_ - k0);
     if (rows_ < rows || depth < Shape::K || operand_.rows != nullptr || operand_.ks != nullptr)
       return copy_partial(tile, k0, depth);
@@ -56,37 +56,37 @@ class FloatCopier {
 
  private:
   template <Major major>
-  FD_DEVICE void copy_whole(u32 tile, i64 k0) const {
-    const auto first = Tile::copied(major, static_cast<int>(thread_index()), 0);
+  __device__ __forceinline__ void copy_whole(u32 tile, i64 k0) const {
+    const auto first = Tile::copied(major, static_cast<int>(threadIdx.x), 0);
     const float* from = data() + (first_row_ + first.row) * operand_.row_stride + (k0 + first.k) * operand_.k_stride;
     const u32 to = tile + static_cast<u32>(Tile::offset(first));
     constexpr int lines = Tile::lines(major);
     const i64 down = Tile::further(major, 1).row * operand_.row_stride;
     const i64 across = Tile::further(major, lines).k * operand_.k_stride;
     // Each pointer is computed from the one before: keeping all of them would cost registers.
-    FD_UNROLL
+    #pragma unroll
     for (int c = 0; c < Tile::Copies; c += lines, from += across) {
       const float* at = from;
-      FD_UNROLL
+      #pragma unroll
       for (int line = 0; line < lines; ++line, at += down)
-        copy_async_4(to + static_cast<u32>(Tile::offset(Tile::further(major, c + line))), at, 4);
+        cp_async_4(to + static_cast<u32>(Tile::offset(Tile::further(major, c + line))), at, 4);
     }
   }
 
-  FD_DEVICE void copy_partial(u32 tile, i64 k0, int depth) const {
-    FD_ROLL
+  __device__ __forceinline__ void copy_partial(u32 tile, i64 k0, int depth) const {
+    #pragma unroll 1
     for (int c = 0; c < Tile::Copies; ++c) {
-      const auto at = Tile::copied(operand_.major, static_cast<int>(thread_index()), c);
+      const auto at = Tile::copied(operand_.major, static_cast<int>(threadIdx.x), c);
       const i64 row = first_row_ + at.row, k = k0 + at.k;
       const bool inside = at.row < rows_ && at.k < depth;
       const i64 row_at = inside && operand_.rows != nullptr ? operand_.rows[row] : row;
       const i64 k_at = inside && operand_.ks != nullptr ? operand_.ks[k] : k;
       const float* from = inside ? data() + row_at * operand_.row_stride + k_at * operand_.k_stride : data();
-      copy_async_4(tile + static_cast<u32>(Tile::offset(at)), from, inside ? 4 : 0);
+      cp_async_4(tile + static_cast<u32>(Tile::offset(at)), from, inside ? 4 : 0);
     }
   }
 
-  FD_DEVICE const float* data() const { return static_cast<const float*>(operand_.data); }
+  __device__ __forceinline__ const float* data() const { return static_cast<const float*>(operand_.data); }
 
   const Operand& operand_;
   i64 first_row_;
@@ -103,32 +103,32 @@ class FloatProduct {
   using TileB = FloatTile<Shape, Shape::N>;
 
  public:
-  FD_DEVICE FloatProduct() {
-    const int thread = static_cast<int>(thread_index()), warp = thread / 32, lane = thread % 32;
+  __device__ __forceinline__ FloatProduct() {
+    const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
     y_ = warp / 2 * 4 + lane / 8, x_ = warp % 2 * 8 + lane % 8;
-    FD_UNROLL
+    #pragma unroll
     for (auto& line : sums_)
       for (float& sum : line) sum = 0;
   }
 
-  FD_DEVICE void add(const char* stage) {
-    FD_UNROLL
+  __device__ __forceinline__ void add(const char* stage) {
+    #pragma unroll
     for (int k = 0; k < Shape::K; ++k) {
       float a[4 * SquaresM], b[4 * SquaresN];
       load<SquaresM>(stage + 4 * (k * TileA::Stride + 4 * y_), a);
       load<SquaresN>(stage + TileA::Bytes + 4 * (k * TileB::Stride + 4 * x_), b);
-      FD_UNROLL
+      #pragma unroll
       for (int i = 0; i < 4 * SquaresM; ++i) {
-        FD_UNROLL
+        #pragma unroll
         for (int j = 0; j < 4 * SquaresN; ++j) sums_[i][j] = fma(a[i], b[j], sums_[i][j]);
       }
     }
   }
 
-  FD_DEVICE void store(float* sums) const {
-    FD_UNROLL
+  __device__ __forceinline__ void store(float* sums) const {
+    #pragma unroll
     for (int i = 0; i < 4 * SquaresM; ++i) {
-      FD_UNROLL
+      #pragma unroll
       for (int j = 0; j < 4 * SquaresN; ++j)
         sums[(64 * (i / 4) + 4 * y_ + i % 4) * Shape::SumStride + 64 * (j / 4) + 4 * x_ + j % 4] = sums_[i][j];
     }
@@ -136,13 +136,9 @@ class FloatProduct {
 
  private:
   template <int squares>
-  static FD_DEVICE void load(const char* from, float (&v)[4 * squares]) {
-    FD_UNROLL
-    for (int s = 0; s < squares; ++s) {
-      const Words words = load16(from + 64 * 4 * s);
-      FD_UNROLL
-      for (int e = 0; e < 4; ++e) v[4 * s + e] = float_of(words.w[e]);
-    }
+  static __device__ __forceinline__ void load(const char* from, float (&v)[4 * squares]) {
+    #pragma unroll
+    for (int s = 0; s < squares; ++s) load_four(reinterpret_cast<const float*>(from + 64 * 4 * s), v + 4 * s);
   }
 
   int y_, x_;
@@ -158,51 +154,51 @@ class Tf32Product : public WarpSums<Shape> {
   using Sums::FragmentsM, Sums::FragmentsN, Sums::row_, Sums::col_, Sums::sums_;
 
  public:
-  FD_DEVICE void add(const char* stage) {
-    const int g = static_cast<int>(thread_index()) % 32 / 4, q = static_cast<int>(thread_index()) % 4;
+  __device__ __forceinline__ void add(const char* stage) {
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4, q = static_cast<int>(threadIdx.x) % 4;
     const float* a_tile = reinterpret_cast<const float*>(stage) + row_ + g;
     const float* b_tile = reinterpret_cast<const float*>(stage + TileA::Bytes) + col_ + g;
-    FD_UNROLL
+    #pragma unroll
     for (int k = 0; k < Shape::K; k += 8) {
       u32 a[FragmentsM][4], b[FragmentsN][2];
-      FD_UNROLL
+      #pragma unroll
       for (int i = 0; i < FragmentsM; ++i) {
-        FD_UNROLL
+        #pragma unroll
         for (int e = 0; e < 4; ++e)
-          a[i][e] = round_tf32(a_tile[(k + q + 4 * (e / 2)) * TileA::Stride + 16 * i + 8 * (e % 2)]);
+          a[i][e] = cvt_rna_tf32(a_tile[(k + q + 4 * (e / 2)) * TileA::Stride + 16 * i + 8 * (e % 2)]);
       }
-      FD_UNROLL
+      #pragma unroll
       for (int j = 0; j < FragmentsN; ++j) {
-        FD_UNROLL
-        for (int e = 0; e < 2; ++e) b[j][e] = round_tf32(b_tile[(k + q + 4 * e) * TileB::Stride + 8 * j]);
+        #pragma unroll
+        for (int e = 0; e < 2; ++e) b[j][e] = cvt_rna_tf32(b_tile[(k + q + 4 * e) * TileB::Stride + 8 * j]);
       }
-      FD_UNROLL
+      #pragma unroll
       for (int i = 0; i < FragmentsM; ++i) {
-        FD_UNROLL
-        for (int j = 0; j < FragmentsN; ++j) multiply_add_tf32(sums_[i][j], a[i], b[j][0], b[j][1]);
+        #pragma unroll
+        for (int j = 0; j < FragmentsN; ++j) mma_m16n8k8(sums_[i][j], a[i], b[j][0], b[j][1]);
       }
     }
   }
 };
 
 template <class Shape, class Product>
-FD_KERNEL void FD_BOUNDS(Shape::Threads, 2) float_tile(const FD_PARAMETER Gemm g) {
+__global__ void __launch_bounds__(Shape::Threads, 2) float_tile(const __grid_constant__ Gemm g) {
   constexpr u32 kTileA = FloatTile<Shape, Shape::M>::Bytes, kStage = kTileA + FloatTile<Shape, Shape::N>::Bytes;
   const Extent extent = extent_of(g);
-  const Position tile = tile_of<Shape>(g, block_index());
+  const Position tile = tile_of<Shape>(g, blockIdx.x);
   if (tile.m >= extent.M || tile.n >= extent.N) return;  // possible only where a list is shorter than the array
-  const KSteps k_steps = k_steps_of<Shape>(g, extent, block_index_y());
+  const KSteps k_steps = k_steps_of<Shape>(g, extent, blockIdx.y);
 
   const FloatCopier<Shape, Shape::M> copier_a(g.a, tile.m, extent.M, extent.K);
   const FloatCopier<Shape, Shape::N> copier_b(g.b, tile.n, extent.N, extent.K);
-  const u32 memory = shared_address(shared_memory());
+  const u32 memory = shared_address(shared_memory);
   const auto stage_of = [&](int k_step) { return static_cast<u32>(k_step % Shape::Stages) * kStage; };
   const auto start = [&](int k_step) {
     if (k_step < k_steps.count) {
       copier_a.start(memory + stage_of(k_step), k_steps.template k_of<Shape>(k_step));
       copier_b.start(memory + stage_of(k_step) + kTileA, k_steps.template k_of<Shape>(k_step));
     }
-    commit_copies();
+    cp_async_commit_group();
   };
   for (int s = 0; s < Shape::Stages - 1; ++s) start(s);
 
@@ -211,16 +207,16 @@ FD_KERNEL void FD_BOUNDS(Shape::Threads, 2) float_tile(const FD_PARAMETER Gemm g
 
   Product product;
   for (int k_step = 0; k_step < k_steps.count; ++k_step) {
-    wait_copies<Shape::Stages - 2>();
-    sync_threads();
+    cp_async_wait_group<Shape::Stages - 2>();
+    __syncthreads();
     start(k_step + Shape::Stages - 1);  // overwrites the previous k-step, which all threads have read
-    product.add(shared_memory() + stage_of(k_step));
+    product.add(shared_memory + stage_of(k_step));
   }
-  wait_copies<0>();
-  sync_threads();
-  float* sums = reinterpret_cast<float*>(shared_memory());
+  cp_async_wait_group<0>();
+  __syncthreads();
+  float* sums = reinterpret_cast<float*>(shared_memory);
   product.store(sums);
-  sync_threads();
+  __syncthreads();
   epilogue_tile<float, Shape>(g, extent_of(g), tile, sums, bits);
 }
 

@@ -22,12 +22,12 @@ class HalfCopier {
   static constexpr int Copies = Tile::Lines * Tile::Vec8s / Shape::Threads;
 
  public:
-  FD_DEVICE HalfCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
+  __device__ __forceinline__ HalfCopier(const Operand& operand, i64 first_row, i64 row_end, i64 k_end)
       : operand_(operand), first_row_(first_row), rows_(at_most(rows, row_end - first_row)), k_end_(k_end) {
     plain_ = rows_ == rows && operand.vector && operand.rows == nullptr && operand.ks == nullptr;
   }
 
-  FD_DEVICE void start(u32 tile, i64 k0) const {
+  __device__ __forceinline__ void start(u32 tile, i64 k0) const {
     const int depth = at_most(Shape::K, k_end_ - k0);
     if (plain_ && depth == Shape::K)
       copy_whole(tile, k0);
@@ -37,42 +37,42 @@ class HalfCopier {
 
  private:
   // The tile is complete: the same stride leads from line to line.
-  FD_DEVICE void copy_whole(u32 tile, i64 k0) const {
-    const Place p = Tile::copied(static_cast<int>(thread_index()), 0, Shape::Threads);
+  __device__ __forceinline__ void copy_whole(u32 tile, i64 k0) const {
+    const Place p = Tile::copied(static_cast<int>(threadIdx.x), 0, Shape::Threads);
     const i64 line = major == Major::k ? first_row_ + p.line : k0 + p.line;
     const i64 along = (major == Major::k ? k0 : first_row_) + 8 * p.vec8;
     const i64 stride = major == Major::k ? operand_.row_stride : operand_.k_stride;
     const S* from = static_cast<const S*>(operand_.data) + line * stride + along;
     const u32 to = tile + static_cast<u32>(Tile::offset(p));
-    FD_UNROLL
+    #pragma unroll
     for (int c = 0; c < Copies; ++c)
-      copy_async_16(to + static_cast<u32>(c * Tile::copy_bytes(Shape::Threads)),
-                    from + c * (Shape::Threads / Tile::Vec8s) * stride);
+      cp_async_16(to + static_cast<u32>(c * Tile::copy_bytes(Shape::Threads)),
+                  from + c * (Shape::Threads / Tile::Vec8s) * stride);
   }
 
-  FD_DEVICE void copy_partial(u32 tile, i64 k0, int depth) const {
-    FD_ROLL
+  __device__ __forceinline__ void copy_partial(u32 tile, i64 k0, int depth) const {
+    #pragma unroll 1
     for (int c = 0; c < Copies; ++c) {
-      const Place p = Tile::copied(static_cast<int>(thread_index()), c, Shape::Threads);
+      const Place p = Tile::copied(static_cast<int>(threadIdx.x), c, Shape::Threads);
       const int row = major == Major::k ? p.line : 8 * p.vec8, k = major == Major::k ? 8 * p.vec8 : p.line;
       const bool on_line = major == Major::k ? row < rows_ : k < depth;
       const int valid = on_line ? valid_in_vec8(major == Major::k ? k : row, major == Major::k ? depth : rows_) : 0;
       const u32 to = tile + static_cast<u32>(Tile::offset(p));
       if (operand_.vector)
-        copy_async_16(to, valid > 0 ? element(row, k0 + k) : static_cast<const S*>(operand_.data), 2 * valid);
+        cp_async_16(to, valid > 0 ? element(row, k0 + k) : static_cast<const S*>(operand_.data), 2 * valid);
       else
-        gather(reinterpret_cast<S*>(shared_memory() + to - shared_address(shared_memory())), row, k0 + k, valid);
+        gather(reinterpret_cast<S*>(shared_memory + to - shared_address(shared_memory)), row, k0 + k, valid);
     }
   }
 
-  FD_DEVICE const S* element(int row, i64 k) const {
+  __device__ __forceinline__ const S* element(int row, i64 k) const {
     const i64 r = operand_.rows != nullptr ? operand_.rows[first_row_ + row] : first_row_ + row;
     const i64 c = operand_.ks != nullptr ? operand_.ks[k] : k;
     return static_cast<const S*>(operand_.data) + r * operand_.row_stride + c * operand_.k_stride;
   }
 
-  FD_DEVICE void gather(S* to, int row, i64 k, int valid) const {
-    FD_ROLL
+  __device__ __forceinline__ void gather(S* to, int row, i64 k, int valid) const {
+    #pragma unroll 1
     for (int e = 0; e < kVec8; ++e)
       to[e] = e < valid ? *element(row + (major == Major::k ? 0 : e), k + (major == Major::k ? e : 0)) : S{};
   }
@@ -97,32 +97,32 @@ class HalfProduct : public WarpSums<Shape> {
   static constexpr u32 kTileA = TileA::Bytes, kStage = kTileA + TileB::Bytes;
 
   // Loads the fragments of half h of the k-step at `stage` into set h.
-  FD_DEVICE void load(u32 stage, int h) {
-    const int lane = static_cast<int>(thread_index()) % 32;
-    FD_UNROLL
+  __device__ __forceinline__ void load(u32 stage, int h) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    #pragma unroll
     for (int i = 0; i < FragmentsM; ++i) {
       const u32 at = stage + static_cast<u32>(TileA::offset(fragment_a<major_a>(lane, row_ + 16 * i, 16 * h)));
       if (major_a == Major::k)
-        load_matrices(a_[h][i], at);
+        ldmatrix_x4(a_[h][i], at);
       else
-        load_transposed(a_[h][i], at);
+        ldmatrix_x4_trans(a_[h][i], at);
     }
-    FD_UNROLL
+    #pragma unroll
     for (int j = 0; j < FragmentsN / 2; ++j) {
       const u32 at = stage + kTileA + static_cast<u32>(TileB::offset(fragment_b<major_b>(lane, col_ + 16 * j, 16 * h)));
       if (major_b == Major::k)
-        load_matrices(b_[h][j], at);
+        ldmatrix_x4(b_[h][j], at);
       else
-        load_transposed(b_[h][j], at);
+        ldmatrix_x4_trans(b_[h][j], at);
     }
   }
 
-  FD_DEVICE void add(int h) {
-    FD_UNROLL
+  __device__ __forceinline__ void add(int h) {
+    #pragma unroll
     for (int i = 0; i < FragmentsM; ++i) {
-      FD_UNROLL
+      #pragma unroll
       for (int j = 0; j < FragmentsN; ++j)
-        multiply_add(sums_[i][j], a_[h][i], b_[h][j / 2][2 * (j % 2)], b_[h][j / 2][2 * (j % 2) + 1], S{});
+        mma_m16n8k16(sums_[i][j], a_[h][i], b_[h][j / 2][2 * (j % 2)], b_[h][j / 2][2 * (j % 2) + 1], S{});
     }
   }
 
@@ -131,23 +131,23 @@ class HalfProduct : public WarpSums<Shape> {
 };
 
 template <class S, class Shape, Major major_a, Major major_b>
-FD_KERNEL void FD_BOUNDS(Shape::Threads, 2) half_tile(const FD_PARAMETER Gemm g) {
+__global__ void __launch_bounds__(Shape::Threads, 2) half_tile(const __grid_constant__ Gemm g) {
   using Product = HalfProduct<S, Shape, major_a, major_b>;
-  const Position tile = tile_of<Shape>(g, block_index());
+  const Position tile = tile_of<Shape>(g, blockIdx.x);
   const Extent extent = extent_of(g);
   if (tile.m >= extent.M || tile.n >= extent.N) return;  // possible only where a list is shorter than the array
-  const KSteps k_steps = k_steps_of<Shape>(g, extent, block_index_y());
+  const KSteps k_steps = k_steps_of<Shape>(g, extent, blockIdx.y);
 
   const HalfCopier<S, Shape, major_a, Shape::M> copier_a(g.a, tile.m, extent.M, extent.K);
   const HalfCopier<S, Shape, major_b, Shape::N> copier_b(g.b, tile.n, extent.N, extent.K);
-  const u32 memory = shared_address(shared_memory());
+  const u32 memory = shared_address(shared_memory);
   const auto stage_of = [&](int k_step) { return memory + static_cast<u32>(k_step % Shape::Stages) * Product::kStage; };
   const auto start = [&](int k_step) {
     if (k_step < k_steps.count) {
       copier_a.start(stage_of(k_step), k_steps.template k_of<Shape>(k_step));
       copier_b.start(stage_of(k_step) + Product::kTileA, k_steps.template k_of<Shape>(k_step));
     }
-    commit_copies();
+    cp_async_commit_group();
   };
   for (int s = 0; s < Shape::Stages - 1; ++s) start(s);
 
@@ -155,23 +155,23 @@ FD_KERNEL void FD_BOUNDS(Shape::Threads, 2) half_tile(const FD_PARAMETER Gemm g)
   bits.draw(g.epilogue.mask, tile);
 
   Product product;
-  wait_copies<Shape::Stages - 2>();
-  sync_threads();
+  cp_async_wait_group<Shape::Stages - 2>();
+  __syncthreads();
   if (k_steps.count > 0) product.load(stage_of(0), 0);
   for (int k_step = 0; k_step < k_steps.count; ++k_step) {
     product.load(stage_of(k_step), 1);
     start(k_step + Shape::Stages - 1);  // overwrites the previous k-step, which all threads have read
     product.add(0);
-    wait_copies<Shape::Stages - 2>();
-    sync_threads();
+    cp_async_wait_group<Shape::Stages - 2>();
+    __syncthreads();
     if (k_step + 1 < k_steps.count) product.load(stage_of(k_step + 1), 0);
     product.add(1);
   }
-  wait_copies<0>();
-  sync_threads();
-  float* sums = reinterpret_cast<float*>(shared_memory());
+  cp_async_wait_group<0>();
+  __syncthreads();
+  float* sums = reinterpret_cast<float*>(shared_memory);
   product.store(sums);
-  sync_threads();
+  __syncthreads();
   epilogue_tile<S, Shape>(g, extent_of(g), tile, sums, bits);
 }
 

@@ -28,15 +28,15 @@ void plan(Operand& operand, Dtype dtype) {
 // Adds the splits in order and applies the epilogue. Each thread has one vec8; a warp has eight rows of a 32-column
 // group.
 template <class S>
-FD_KERNEL void sum_splits(const FD_PARAMETER Gemm g) {
+__global__ void sum_splits(const __grid_constant__ Gemm g) {
   const i64 size = g.small ? kSmallTile : kLargeTile;
   const i64 M = round_up(g.M, size), N = round_up(g.N, size);
   const Extent extent = extent_of(g);
   const Mask mask = load_mask_key(g.epilogue.mask);
   const i64 quads = M * (N / kGroup);
-  for (i64 quad = (static_cast<i64>(block_index()) * block_size() + thread_index()) / kQuad; quad < quads;
-       quad += static_cast<i64>(grid_size()) * block_size() / kQuad) {
-    const i64 i = quad % M, j = quad / M * kGroup + kVec8 * (thread_index() % kQuad);
+  for (i64 quad = (static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x) / kQuad; quad < quads;
+       quad += static_cast<i64>(gridDim.x) * blockDim.x / kQuad) {
+    const i64 i = quad % M, j = quad / M * kGroup + kVec8 * (threadIdx.x % kQuad);
     const u32 keep = keep_vec8(mask, static_cast<u64>(i), static_cast<u64>(j));
     const int valid = i < extent.M ? valid_in_vec8(j, extent.N) : 0;
     float sum[kVec8] = {};
@@ -44,7 +44,7 @@ FD_KERNEL void sum_splits(const FD_PARAMETER Gemm g) {
     for (i64 split = 0; valid > 0 && split < g.splits; ++split) {
       float v[kVec8];
       load_vec8(g.partial + (split * M + i) * N + j, 1, kVec8, true, v);
-      FD_UNROLL
+      #pragma unroll
       for (int e = 0; e < kVec8; ++e) sum[e] += v[e];
     }
     epilogue_vec8<S>(g.epilogue, i, j, valid, keep, sum);

@@ -3,10 +3,9 @@
 //   C [M,N]; lists may scatter its rows and columns
 #pragma once
 
-#include "core/params/linear.hpp"
 #include "cuda/gemm/tile.hpp"
 #include "cuda/linear/passes.hpp"
-#include "cuda/runtime/stream.hpp"
+#include "devices/device_backend.hpp"
 
 namespace fusedrop::cuda {
 

@@ -2,30 +2,30 @@
 #pragma once
 
 #include "cuda/gemm/tile.hpp"
-#include "cuda/runtime/device.hpp"
+#include "cuda/runtime/ptx.hpp"
 
 namespace fusedrop::cuda {
 
 template <class Shape>
 class WarpSums {
  public:
-  FD_DEVICE WarpSums() {
-    const int warp = static_cast<int>(thread_index()) / 32;
+  __device__ __forceinline__ WarpSums() {
+    const int warp = static_cast<int>(threadIdx.x) / 32;
     row_ = warp / Shape::WarpsN * Shape::WarpM;
     col_ = warp % Shape::WarpsN * Shape::WarpN;
-    FD_UNROLL
+    #pragma unroll
     for (auto& line : sums_)
       for (auto& fragment : line)
         for (float& sum : fragment) sum = 0;
   }
 
-  FD_DEVICE void store(float* sums) const {  // [Shape::M, Shape::SumStride]
-    const int lane = static_cast<int>(thread_index()) % 32;
-    FD_UNROLL
+  __device__ __forceinline__ void store(float* sums) const {  // [Shape::M, Shape::SumStride]
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    #pragma unroll
     for (int i = 0; i < FragmentsM; ++i) {
-      FD_UNROLL
+      #pragma unroll
       for (int j = 0; j < FragmentsN; ++j) {
-        FD_UNROLL
+        #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const Element at = accumulator(lane, e);
           sums[(row_ + 16 * i + at.row) * Shape::SumStride + col_ + 8 * j + at.col] = sums_[i][j][e];

@@ -14,7 +14,7 @@ namespace {
 // The operands that both products share.
 struct Backward {
   const LinearBackwardArgs& args;
-  const Call& call;
+  const DeviceCall& call;
   ColumnList outputs;
   LayerInputs inputs;
   Matrix dz;  // [M, number of active columns of y]
@@ -60,14 +60,14 @@ struct Backward {
   }
 };
 
-i64 run(const LinearBackwardArgs& args, const Call& call, bool counting) {
+i64 run(const LinearBackwardArgs& args, const DeviceCall& call, bool counting) {
   const bool needs_dx = args.dx != nullptr, needs_dw = args.dw != nullptr;
   Workspace workspace(call.workspace, counting);
-  const ColumnList outputs = take_list(workspace, drops_columns(args.mask), args.N);
+  const ColumnList outputs = take_list(workspace, drops_columns(args.epilogue.mask), args.N);
   const LayerInputs inputs = prepare_inputs(
       workspace, {args.dtype, args.M, args.N, args.K, args.x, args.w, args.input_mask, needs_dw, needs_dx}, call);
   // Without mask and activation dz is dy, and the pass only sums db.
-  const bool dz_is_dy = args.activation == Activation::identity && !drops(args.mask);
+  const bool dz_is_dy = args.epilogue.activation == Activation::identity && !drops(args.epilogue.mask);
   void* dz = dz_is_dy || !(needs_dx || needs_dw) ? nullptr : take_matrix(workspace, args.dtype, args.M, args.N);
   float* sums = args.db == nullptr ? nullptr : workspace.take<float>(dz_chunks(args.M) * args.N);
   const Backward backward{args, call, outputs, inputs, dz_is_dy ? args.dy : Matrix{dz, padded(args.N), 1}};
@@ -76,7 +76,7 @@ i64 run(const LinearBackwardArgs& args, const Call& call, bool counting) {
   float* partial_dw = workspace.take<float>(needs_dw ? partial_floats(dw) : 0);
   if (workspace.counting()) return workspace.used();
 
-  fill_list(outputs, args.mask, nullptr, args.N, call.stream);
+  fill_list(outputs, args.epilogue.mask, nullptr, args.N, call.stream);
   if (dz != nullptr || args.db != nullptr) compute_dz({args, outputs, dz, padded(args.N), sums}, call.stream);
   const bool input_gaps = inputs.columns.index != nullptr;
   if (needs_dx) backward.run(dx, partial_dx, input_gaps);
@@ -86,8 +86,8 @@ i64 run(const LinearBackwardArgs& args, const Call& call, bool counting) {
 
 }  // namespace
 
-i64 linear_backward_workspace(const LinearBackwardArgs& args, const Call& call) { return run(args, call, true); }
+i64 linear_backward_workspace(const LinearBackwardArgs& args, const DeviceCall& call) { return run(args, call, true); }
 
-void linear_backward(const LinearBackwardArgs& args, const Call& call) { run(args, call, false); }
+void linear_backward(const LinearBackwardArgs& args, const DeviceCall& call) { run(args, call, false); }
 
 }  // namespace fusedrop::cuda

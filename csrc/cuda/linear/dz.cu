@@ -26,20 +26,20 @@ struct DzKernelArgs {
 
 // The mask to draw. If relu's output is saved no mask is drawn: y > 0 holds exactly for the elements that were kept and
 // positive.
-FD_DEVICE Mask mask_to_draw(const LinearBackwardArgs& call, const ColumnList& outputs) {
-  Mask mask = mask_within(outputs, load_mask_key(call.mask));
-  if (call.activation == Activation::relu && call.saved_kind == SavedKind::output) mask.threshold = 0;
+__device__ __forceinline__ Mask mask_to_draw(const LinearBackwardArgs& call, const ColumnList& outputs) {
+  Mask mask = mask_within(outputs, load_mask_key(call.epilogue.mask));
+  if (call.epilogue.activation == Activation::relu && call.epilogue.saved_kind == SavedKind::output) mask.threshold = 0;
   return mask;
 }
 
 // partial[j] = the sum over the block's rows. `sums` holds the sums over a thread's own rows; here they are added over
 // the threads, in ascending order.
-FD_DEVICE void store_sums(const float (&sums)[kVec8], i64 columns, float* partial) {
-  float* all = reinterpret_cast<float*>(shared_memory());  // [kTileRows][kTileColumns]
-  FD_UNROLL
-  for (int e = 0; e < kVec8; ++e) all[thread_index() * kVec8 + e] = sums[e];
-  sync_threads();
-  const i64 j = thread_index();
+__device__ __forceinline__ void store_sums(const float (&sums)[kVec8], i64 columns, float* partial) {
+  float* all = reinterpret_cast<float*>(shared_memory);  // [kTileRows][kTileColumns]
+  #pragma unroll
+  for (int e = 0; e < kVec8; ++e) all[threadIdx.x * kVec8 + e] = sums[e];
+  __syncthreads();
+  const i64 j = threadIdx.x;
   if (j >= kTileColumns || j >= columns) return;
   float sum = 0.0f;
   for (u32 line = 0; line < kTileRows; ++line) sum += all[line * kTileColumns + j];
@@ -47,36 +47,33 @@ FD_DEVICE void store_sums(const float (&sums)[kVec8], i64 columns, float* partia
 }
 
 template <class S>
-FD_KERNEL FD_BOUNDS(kLoopThreads, 3) void dz_kernel(DzKernelArgs args) {
+__global__ __launch_bounds__(kLoopThreads, 3) void dz_kernel(DzKernelArgs args) {
   const LinearBackwardArgs& call = args.dz.call;
   const ColumnList outputs = args.dz.outputs;
   const i64 N = call.N, count = count_of(outputs, N);
-  const i64 chunk = block_index() / tiles_of(N), first = block_index() % tiles_of(N) * kTileColumns;
+  const i64 chunk = blockIdx.x / tiles_of(N), first = blockIdx.x % tiles_of(N) * kTileColumns;
   S* db = static_cast<S*>(call.db);
-  if (db != nullptr && chunk == 0 && thread_index() < kTileColumns && first + thread_index() < N)
-    narrow(0.0f, db[first + thread_index()]);
+  if (db != nullptr && chunk == 0 && threadIdx.x < kTileColumns && first + threadIdx.x < N)
+    narrow(0.0f, db[first + threadIdx.x]);
   if (first >= count) return;
 
   const Mask mask = mask_to_draw(call, outputs);
-  const S* dy = static_cast<const S*>(call.dy.data);
-  const S* saved = static_cast<const S*>(call.saved_activation);
+  const Source<S> dy(call.dy), saved({call.saved_activation, N, 1});
   S* dz = static_cast<S*>(args.dz.dz);
-  const bool dy_vectors = moves_as_vectors<S>(dy, call.dy.row_stride, call.dy.col_stride);
-  const bool saved_vectors = moves_as_vectors<S>(saved, N, 1);
-  const i64 j = first + thread_index() % kRowLanes * kVec8;
+  const i64 j = first + threadIdx.x % kRowLanes * kVec8;
   float sums[kVec8] = {};
   for (i64 i = chunk * kChunkRows; i < (chunk + 1) * kChunkRows && i < call.M; i += kTileRows) {
-    const i64 row = i + thread_index() / kRowLanes;
+    const i64 row = i + threadIdx.x / kRowLanes;
     const int valid = row < call.M ? valid_in_vec8(j, count) : 0;
     float g[kVec8], s[kVec8] = {};
-    load_columns(dy + row * call.dy.row_stride, call.dy.col_stride, j, outputs, valid, dy_vectors, g);
-    if (saved != nullptr) load_columns(saved + row * N, 1, j, outputs, valid, saved_vectors, s);
+    load_columns(dy, row, j, outputs, valid, g);
+    if (saved.data != nullptr) load_columns(saved, row, j, outputs, valid, s);
     const u32 keep = keep_columns(mask, row, j, outputs, valid);
-    with_activation(call.activation, [&](auto act) {
-      FD_UNROLL
+    with_activation(call.epilogue.activation, [&](auto act) {
+      #pragma unroll
       for (int e = 0; e < kVec8; ++e) {
-        g[e] = Epilogue<decltype(act)>::backward(g[e], s[e], call.saved_kind, (keep >> e & 1) != 0, args.scale,
-                                                 args.rescale, call.dropout_first);
+        g[e] = Epilogue<decltype(act)>::backward(g[e], s[e], call.epilogue.saved_kind, (keep >> e & 1) != 0,
+                                                 {args.scale, args.rescale}, call.epilogue.dropout_first);
         sums[e] += g[e];
       }
     });
@@ -90,16 +87,16 @@ constexpr u32 kFoldLines = kLoopThreads / kFoldColumns;
 
 // db of a column: adds every 32nd chunk first, then the 32 sums.
 template <class S>
-FD_KERNEL FD_BOUNDS(kLoopThreads, 4) void fold_kernel(DzArgs args, i64 chunks) {
-  float* all = reinterpret_cast<float*>(shared_memory());  // [kFoldLines][kFoldColumns]
+__global__ __launch_bounds__(kLoopThreads, 4) void fold_kernel(DzArgs args, i64 chunks) {
+  float* all = reinterpret_cast<float*>(shared_memory);  // [kFoldLines][kFoldColumns]
   const i64 N = args.call.N, count = count_of(args.outputs, N);
-  const u32 column = thread_index() % kFoldColumns, line = thread_index() / kFoldColumns;
-  const i64 j = static_cast<i64>(block_index()) * kFoldColumns + column;
+  const u32 column = threadIdx.x % kFoldColumns, line = threadIdx.x / kFoldColumns;
+  const i64 j = static_cast<i64>(blockIdx.x) * kFoldColumns + column;
   float sum = 0.0f;
   if (j < count)
     for (i64 chunk = line; chunk < chunks; chunk += kFoldLines) sum += args.partial[chunk * N + j];
-  all[thread_index()] = sum;
-  sync_threads();
+  all[threadIdx.x] = sum;
+  __syncthreads();
   if (line != 0 || j >= count) return;
   for (u32 other = 1; other < kFoldLines; ++other) sum += all[other * kFoldColumns + column];
   narrow(sum, static_cast<S*>(args.call.db)[args.outputs.index == nullptr ? j : args.outputs.index[j]]);
@@ -112,7 +109,7 @@ i64 dz_chunks(i64 M) { return M == 0 ? 1 : divide_up(M, kChunkRows); }
 
 void compute_dz(const DzArgs& args, Stream stream) {
   const i64 chunks = dz_chunks(args.call.M);
-  const float scale = static_cast<float>(keep_scale(args.call.mask.threshold));
+  const float scale = static_cast<float>(keep_scale(args.call.epilogue.mask.threshold));
   const DzKernelArgs all{args, scale, scale == 0.0f ? 0.0f : 1.0f / scale};
   with_element(args.call.dtype, [&](auto s) {
     using S = decltype(s);

@@ -10,9 +10,9 @@
 namespace fusedrop::cuda {
 namespace {
 
-i64 run(const LinearForwardArgs& args, const Call& call, bool counting) {
+i64 run(const LinearForwardArgs& args, const DeviceCall& call, bool counting) {
   Workspace workspace(call.workspace, counting);
-  const ColumnList outputs = take_list(workspace, drops_columns(args.mask), args.N);
+  const ColumnList outputs = take_list(workspace, drops_columns(args.epilogue.mask), args.N);
   const LayerInputs inputs = prepare_inputs(
       workspace, {args.dtype, args.M, args.N, args.K, args.x, args.w, args.input_mask, true, true}, call);
 
@@ -24,17 +24,17 @@ i64 run(const LinearForwardArgs& args, const Call& call, bool counting) {
   g.a = {inputs.x.data, inputs.x.row_stride, inputs.x.col_stride};
   g.b = {inputs.w.data, inputs.w.row_stride, inputs.w.col_stride, outputs.index};
   g.epilogue.y = args.y, g.epilogue.z = args.z, g.epilogue.ld = args.N;
-  g.epilogue.b = args.b, g.epilogue.b_stride = args.b_stride;
+  g.epilogue.b = args.epilogue.b, g.epilogue.b_stride = args.epilogue.b_stride;
   g.epilogue.residual = args.residual;
   g.epilogue.cols = outputs.index;
-  g.epilogue.activation = args.activation, g.epilogue.dropout_first = args.dropout_first;
-  g.epilogue.mask = mask_of_elements(args.mask), g.epilogue.scale = scale_of(args.mask);
+  g.epilogue.activation = args.epilogue.activation, g.epilogue.dropout_first = args.epilogue.dropout_first;
+  g.epilogue.mask = mask_of_elements(args.epilogue.mask), g.epilogue.scale = scale_of(args.epilogue.mask);
   plan(g);
   g.partial = workspace.take<float>(partial_floats(g));
   if (workspace.counting()) return workspace.used();
 
   if (outputs.index != nullptr) {
-    fill_list(outputs, args.mask, nullptr, args.N, call.stream);
+    fill_list(outputs, args.epilogue.mask, nullptr, args.N, call.stream);
     fill_dropped(args, call.stream);
   }
   multiply(g, call.stream);
@@ -43,8 +43,8 @@ i64 run(const LinearForwardArgs& args, const Call& call, bool counting) {
 
 }  // namespace
 
-i64 linear_forward_workspace(const LinearForwardArgs& args, const Call& call) { return run(args, call, true); }
+i64 linear_forward_workspace(const LinearForwardArgs& args, const DeviceCall& call) { return run(args, call, true); }
 
-void linear_forward(const LinearForwardArgs& args, const Call& call) { run(args, call, false); }
+void linear_forward(const LinearForwardArgs& args, const DeviceCall& call) { run(args, call, false); }
 
 }  // namespace fusedrop::cuda

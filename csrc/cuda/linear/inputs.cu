@@ -20,7 +20,7 @@ void* take_matrix(Workspace& workspace, Dtype dtype, i64 rows, i64 columns) {
   return workspace.take<char>(rows * padded(columns) * element_bytes(dtype));
 }
 
-LayerInputs prepare_inputs(Workspace& workspace, const LayerOperands& o, const Call& call) {
+LayerInputs prepare_inputs(Workspace& workspace, const LayerOperands& o, const DeviceCall& call) {
   const bool listed = drops_columns(o.mask) || call.active_inputs != nullptr;
   LayerInputs inputs{take_list(workspace, listed, o.K), o.x, o.w};
   void* x = o.uses_x && (listed || drops_elements(o.mask)) ? take_matrix(workspace, o.dtype, o.M, o.K) : nullptr;

@@ -37,6 +37,6 @@ struct LayerOperands {
   bool uses_x, uses_w;  // whether the call multiplies x, and w
 };
 // Launches the copies, unless the workspace only counts bytes.
-LayerInputs prepare_inputs(Workspace& workspace, const LayerOperands& operands, const Call& call);
+LayerInputs prepare_inputs(Workspace& workspace, const LayerOperands& operands, const DeviceCall& call);
 
 }  // namespace fusedrop::cuda

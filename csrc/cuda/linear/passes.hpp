@@ -1,8 +1,7 @@
 // passes: elementwise kernels before or after a product. All are launched on `stream`.
 #pragma once
 
-#include "core/params/linear.hpp"
-#include "cuda/runtime/stream.hpp"
+#include "devices/device_backend.hpp"
 
 namespace fusedrop::cuda {
 
@@ -39,7 +38,7 @@ void fill_dropped(const LinearForwardArgs& args, Stream stream);
 // partial [dz_chunks(M), N] float32, workspace of db: rows are added in chunks of a fixed height, then the chunks in a
 // fixed order, so that every device gives the same bits.
 struct DzArgs {
-  // Reads M, N, dy, saved_activation, saved_kind, db, activation, dropout_first, mask and dtype.
+  // Reads M, N, dy, saved_activation, db, epilogue and dtype.
   LinearBackwardArgs call;
   ColumnList outputs;
   void* dz;

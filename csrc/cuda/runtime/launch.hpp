@@ -2,15 +2,13 @@
 // device.
 #pragma once
 
-#include "cuda/runtime/device.hpp"
-#include "cuda/runtime/stream.hpp"
-
-#if defined(__CUDACC__)
 #include <cuda_runtime.h>
 
 #include <stdexcept>
 #include <string>
-#endif
+
+#include "cuda/runtime/ptx.hpp"
+#include "devices/device_backend.hpp"
 
 namespace fusedrop::cuda {
 
@@ -26,15 +24,20 @@ struct NonDeduced {  // excludes an argument from the deduction of a kernel's pa
   using type = T;
 };
 
-#if defined(__CUDACC__)
-
 inline void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+inline void fill_zero(void* data, i64 bytes, Stream stream) {
+  if (bytes > 0)
+    check(cudaMemsetAsync(data, 0, static_cast<std::size_t>(bytes), static_cast<cudaStream_t>(stream)),
+          "filling with 0");
 }
 
 template <class... P>
 void launch(void (*kernel)(P...), const LaunchGrid& grid, Stream stream, typename NonDeduced<P>::type... args) {
   if (grid.x == 0 || grid.y == 0) return;
+#if defined(__CUDACC__)
   const void* function = reinterpret_cast<const void*>(kernel);
   if (grid.shared_bytes > 48 * 1024)
     check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -44,25 +47,10 @@ void launch(void (*kernel)(P...), const LaunchGrid& grid, Stream stream, typenam
   check(cudaLaunchKernel(function, dim3(static_cast<u32>(grid.x), grid.y), dim3(grid.threads), parameters,
                          grid.shared_bytes, static_cast<cudaStream_t>(stream)),
         "launch of a CUDA kernel");
-}
-
-inline void fill_zero(void* data, i64 bytes, Stream stream) {
-  if (bytes > 0)
-    check(cudaMemsetAsync(data, 0, static_cast<std::size_t>(bytes), static_cast<cudaStream_t>(stream)),
-          "filling with 0");
-}
-
 #else
-
-inline void fill_zero(void* data, i64 bytes, Stream) {
-  if (bytes > 0) std::memset(data, 0, static_cast<std::size_t>(bytes));
-}
-
-template <class... P>
-void launch(void (*kernel)(P...), const LaunchGrid& grid, Stream, typename NonDeduced<P>::type... args) {
-  emulation::run_grid(static_cast<u32>(grid.x), grid.y, grid.threads, grid.shared_bytes, [=] { kernel(args...); });
-}
-
+  static_cast<void>(stream);
+  emulation::run_grid({static_cast<u32>(grid.x), grid.y, 1}, grid.threads, grid.shared_bytes, [=] { kernel(args...); });
 #endif
+}
 
 }  // namespace fusedrop::cuda

@@ -1,16 +1,19 @@
-// streams: see streams.hpp. The emulation runs every kernel at its launch, so it has one stream and never waits.
+// streams: see streams.hpp.
 #include "cuda/runtime/streams.hpp"
 
-#include <cstdlib>
 #include <map>
 #include <mutex>
-#include <new>
 
+#include "cuda/runtime/device.hpp"
 #include "cuda/runtime/launch.hpp"
 
 namespace fusedrop::cuda {
+namespace {
 
-#if defined(__CUDACC__)
+cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
+cudaEvent_t cuda_event(void* event) { return static_cast<cudaEvent_t>(event); }
+
+}  // namespace
 
 Stream own_stream(int device) {
   static std::mutex lock;
@@ -18,54 +21,47 @@ Stream own_stream(int device) {
   const std::lock_guard<std::mutex> guard(lock);
   const auto found = streams.find(device);
   if (found != streams.end()) return found->second;
+  const int previous = set_device(device);
   cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream of fusedrop's own");
+  const cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  set_device(previous);
+  check(error, "a stream of fusedrop's own");
   return streams[device] = stream;
 }
 
 void* allocate(i64 bytes, Stream stream) {
   void* data = nullptr;
   if (bytes > 0)
-    check(cudaMallocAsync(&data, static_cast<std::size_t>(bytes), static_cast<cudaStream_t>(stream)),
-          "memory for a result");
+    check(cudaMallocAsync(&data, static_cast<std::size_t>(bytes), cuda_stream(stream)), "memory for a result");
   return data;
 }
 
 void release(void* data, Stream stream) noexcept {
-  if (data != nullptr) cudaFreeAsync(data, static_cast<cudaStream_t>(stream));
+  if (data != nullptr) cudaFreeAsync(data, cuda_stream(stream));
 }
 
-Event::Event(Stream stream) {
+void copy(void* to, const void* from, i64 bytes, Stream stream) {
+  if (bytes <= 0) return;
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, cuda_stream(stream)),
+        "a copy between device and host");
+  check(cudaStreamSynchronize(cuda_stream(stream)), "a copy between device and host");
+}
+
+void* record(Stream stream) {
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
-  event_.reset(event, [](void* e) { cudaEventDestroy(static_cast<cudaEvent_t>(e)); });
-  check(cudaEventRecord(event, static_cast<cudaStream_t>(stream)), "an event");
+  const cudaError_t error = cudaEventRecord(event, cuda_stream(stream));
+  if (error != cudaSuccess) destroy(event);
+  check(error, "an event");
+  return event;
 }
 
-void Event::wait(Stream other) const {
-  check(cudaStreamWaitEvent(static_cast<cudaStream_t>(other), static_cast<cudaEvent_t>(event_.get()), 0),
-        "order of two streams");
+bool completed(void* event) { return cudaEventQuery(cuda_event(event)) != cudaErrorNotReady; }
+
+void wait(void* event, Stream stream) {
+  check(cudaStreamWaitEvent(cuda_stream(stream), cuda_event(event), 0), "order of two streams");
 }
 
-bool Event::completed() const { return cudaEventQuery(static_cast<cudaEvent_t>(event_.get())) != cudaErrorNotReady; }
-
-#else
-
-Stream own_stream(int) { return nullptr; }
-
-void* allocate(i64 bytes, Stream) {
-  if (bytes <= 0) return nullptr;
-  void* data = std::aligned_alloc(256, static_cast<std::size_t>((bytes + 255) / 256 * 256));
-  if (data == nullptr) throw std::bad_alloc();
-  return data;
-}
-
-void release(void* data, Stream) noexcept { std::free(data); }
-
-Event::Event(Stream) {}
-void Event::wait(Stream) const {}
-bool Event::completed() const { return true; }
-
-#endif
+void destroy(void* event) noexcept { cudaEventDestroy(cuda_event(event)); }
 
 }  // namespace fusedrop::cuda

@@ -1,27 +1,19 @@
-// streams: streams, stream-ordered memory and events. The bindings use them for callers whose library does not expose
-// its current stream. The host never waits.
+// streams: streams, stream-ordered memory and events, as devices/device_backend.hpp describes them.
 #pragma once
 
-#include <memory>
-
-#include "core/platform.hpp"
-#include "cuda/runtime/stream.hpp"
+#include "devices/device_backend.hpp"
 
 namespace fusedrop::cuda {
 
-Stream own_stream(int device);  // one per device; created at first use, on the current device, and never destroyed
+Stream own_stream(int device);
 
-void* allocate(i64 bytes, Stream stream);  // usable by work enqueued on `stream` after this call; null for 0 bytes
+void* allocate(i64 bytes, Stream stream);
 void release(void* data, Stream stream) noexcept;
+void copy(void* to, const void* from, i64 bytes, Stream stream);
 
-class Event {  // marks all work that `stream` had been given at construction
- public:
-  explicit Event(Stream stream);
-  void wait(Stream other) const;  // work enqueued on `other` after this call waits for the event
-  bool completed() const;
-
- private:
-  std::shared_ptr<void> event_;
-};
+void* record(Stream stream);  // returns a new event
+bool completed(void* event);
+void wait(void* event, Stream stream);
+void destroy(void* event) noexcept;
 
 }  // namespace fusedrop::cuda

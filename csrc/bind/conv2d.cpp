@@ -1,39 +1,40 @@
 // conv2d: conv2d_forward, conv2d_backward, and Conv2dContext, which forward returns for backward.
 // The caller (functional/conv2d.py) has checked stride, padding and layout.
-#include <pybind11/stl.h>
-
-#include <algorithm>
 #include <string>
-#include <tuple>
 
-#include "bind/array/array.hpp"
-#include "bind/array/destinations.hpp"
-#include "bind/array/dlpack.hpp"
-#include "bind/array/layout.hpp"
-#include "bind/array/text.hpp"
+#include "bind/call/destinations.hpp"
+#include "bind/call/saved_array.hpp"
 #include "bind/options/activation.hpp"
+#include "bind/options/arguments.hpp"
+#include "bind/options/layout.hpp"
 #include "bind/options/philox.hpp"
 #include "bind/register.hpp"
 #include "core/params/conv2d.hpp"
-#include "cpu/runtime/dispatch.hpp"
 
 namespace fusedrop::bind {
 namespace {
 
 struct Conv2dContext {
-  py::array x, w, saved_activation;  // saved_activation: y or z, as `saved_kind` says
-  bool has_bias;
-  SavedKind saved_kind;
-  Activation activation;
-  bool dropout_first;
+  Library library;  // of x
+  SavedArray x, w, saved_activation;  // saved_activation: y or z, as `saved_kind` says, or none
   Layout layout;
   Conv2dSizes sizes;
-  Mask mask, input_mask;
-  ArrayLibrary library;  // of x
+  EpilogueParams epilogue;  // without the bias, which only forward needs
+  Mask input_mask;
+  bool has_bias;
+
+  const char* saved_name() const { return saved_name_of(epilogue.saved_kind); }
+  Dims x_shape() const { return image_shape(layout, {sizes.B, sizes.H, sizes.W, sizes.C}); }
+  Dims y_shape() const { return image_shape(layout, {sizes.B, sizes.OH, sizes.OW, sizes.N}); }
+};
+
+struct Axis {
+  i64 size, kernel, stride, padding;
 };
 
 // The size of y along an axis of images.
-i64 output_size(i64 size, i64 kernel, i64 stride, i64 padding, const char* axis) {
+i64 output_size(const Axis& along, const char* axis) {
+  const auto& [size, kernel, stride, padding] = along;
   constexpr i64 kMaxSize = i64{1} << 24;  // so that no number of elements that is computed from sizes overflows
   if (size + 2 * padding > kMaxSize)
     throw py::value_error("the padded image must not be larger than 2**24 along an axis: " + std::string(axis) + " " +
@@ -46,18 +47,18 @@ i64 output_size(i64 size, i64 kernel, i64 stride, i64 padding, const char* axis)
   return room / stride + 1;
 }
 
-Conv2dSizes conv2d_sizes(const py::array& x, const py::array& w, const Layout& layout, const HeightWidth& stride,
+Conv2dSizes conv2d_sizes(const Array& x, const Array& w, const Layout& layout, const HeightWidth& stride,
                          const HeightWidth& padding) {
   Conv2dSizes s{};
-  s.B = x.shape(0), s.H = x.shape(layout.row()), s.W = x.shape(layout.col()), s.C = x.shape(layout.channel());
-  if (w.ndim() != 4 || w.shape(1) != s.C || w.shape(2) < 1 || w.shape(3) < 1)
+  s.B = x.shape[0], s.H = x.shape[layout.row()], s.W = x.shape[layout.col()], s.C = x.shape[layout.channel()];
+  if (w.rank() != 4 || w.shape[1] != s.C || w.shape[2] < 1 || w.shape[3] < 1)
     throw py::value_error("w must be [N, C, KH, KW] = " + shape_text({-1, s.C, -1, -1}) + " to match x " +
-                          shape_text(x) + " in the order " + layout.x() + "; got " + shape_text(w));
-  s.N = w.shape(0), s.KH = w.shape(2), s.KW = w.shape(3);
-  std::tie(s.stride_h, s.stride_w) = stride;
-  std::tie(s.padding_h, s.padding_w) = padding;
-  s.OH = output_size(s.H, s.KH, s.stride_h, s.padding_h, "height");
-  s.OW = output_size(s.W, s.KW, s.stride_w, s.padding_w, "width");
+                          shape_text(x.shape) + " in the order " + layout.x() + "; got " + shape_text(w.shape));
+  s.N = w.shape[0], s.KH = w.shape[2], s.KW = w.shape[3];
+  s.stride_h = stride.first, s.stride_w = stride.second;
+  s.padding_h = padding.first, s.padding_w = padding.second;
+  s.OH = output_size({s.H, s.KH, s.stride_h, s.padding_h}, "height");
+  s.OW = output_size({s.W, s.KW, s.stride_w, s.padding_w}, "width");
   return s;
 }
 
@@ -69,140 +70,152 @@ bool is_channel(const py::handle& granularity) {
   throw py::value_error("granularity must be 'element' or 'channel'; got " + repr_text(granularity));
 }
 
-// The caller's rng, for a mask over images of `plane` pixels. Its row0 counts pixels of y, `y_plane` for each image.
-// Where the mask ties the pixels of an image, or lies over x, it must begin at the first pixel of an image.
-py::object pixel_rng(const py::handle& rng, double p, bool channel, bool of_x, i64 plane, i64 y_plane) {
-  if (!py::isinstance<Philox>(rng)) return py::reinterpret_borrow<py::object>(rng);  // None, or make_mask's error
+// A mask over images has one row for each pixel. rng.row0 counts pixels of y, `y_plane` for each image; `plane` is the
+// number of pixels of this mask's images. Where the mask ties the pixels of an image, or lies over x, it must begin at
+// the first pixel of an image.
+struct PixelMask {
+  i64 plane, y_plane;
+  bool channel, of_x;
+};
+
+// The caller's rng for such a mask.
+py::object pixel_rng(const py::handle& rng, double p, const PixelMask& mask) {
+  const auto* given = instance_of<Philox>(rng);
+  if (given == nullptr) return py::reinterpret_borrow<py::object>(rng);  // None, or make_mask's error
   if (p == 0) return py::none();
-  Philox key = rng.cast<Philox>();
-  const u64 y_pixels = static_cast<u64>(y_plane), pixels = static_cast<u64>(plane > 0 ? plane : 1);
-  if (channel && (key.repeat != 1 || key.period != 0))
+  Philox key = *given;
+  const u64 y_pixels = static_cast<u64>(mask.y_plane), pixels = static_cast<u64>(mask.plane > 0 ? mask.plane : 1);
+  if (mask.channel && (key.repeat != 1 || key.period != 0))
     throw py::value_error("rng must not be tied where granularity is 'channel', which ties the pixels of an image");
-  if ((channel || of_x) && key.row0 % y_pixels != 0)
+  if ((mask.channel || mask.of_x) && key.row0 % y_pixels != 0)
     throw py::value_error(
         "rng.row0 must be a whole number of images where input_p > 0 or granularity is 'channel', a multiple of "
         "OH * OW = " +
         std::to_string(y_pixels) + "; got " + std::to_string(key.row0));
-  if (of_x) key.row0 = key.row0 / y_pixels * pixels;
-  if (channel) key.repeat = pixels;
+  if (mask.of_x) key.row0 = key.row0 / y_pixels * pixels;
+  if (mask.channel) key.repeat = pixels;
   return py::cast(key);
 }
 
-template <class Result, class Pointer>
-Result image_at(Pointer data, const py::array& a, const Layout& layout) {
-  return {data, stride(a, 0), stride(a, layout.row()), stride(a, layout.col()), stride(a, layout.channel())};
+template <class Result>
+Result image_at(const Array& a, const Layout& layout) {
+  if (!a) return {};
+  return {a.data, a.strides[0], a.strides[layout.row()], a.strides[layout.col()], a.strides[layout.channel()]};
 }
-Image input_image(const py::array& a, const Layout& layout) { return image_at<Image>(a.data(), a, layout); }
-OutputImage output_image(py::array& a, const Layout& layout) {
-  return image_at<OutputImage>(a.mutable_data(), a, layout);
-}
+Image input_image(const Array& a, const Layout& layout) { return image_at<Image>(a, layout); }
+OutputImage output_image(const Array& a, const Layout& layout) { return image_at<OutputImage>(a, layout); }
 constexpr Layout kWeightLayout{false};  // [N, C, KH, KW] has the order of NCHW
 
-py::object conv2d_forward(const py::handle& x_arg, const py::handle& w_arg, const py::handle& b_arg,
-                          const HeightWidth& stride, const HeightWidth& padding, bool channels_last,
-                          const py::handle& activation, const py::handle& p_arg, const py::handle& rng,
-                          const py::handle& dropout_first, const py::handle& input_p_arg, const py::handle& granularity,
-                          bool save) {
-  const Layout layout{channels_last};
-  const py::array x = floating_array(as_array(x_arg, "x"), "x");
-  require_rank(x, "x", 4, layout.x());
-  const py::array w = array_like(as_array(w_arg, "w"), "w", x, "x");
-  const Conv2dSizes s = conv2d_sizes(x, w, layout, stride, padding);
-  Conv2dForwardArgs args{};
-  py::array b;
-  if (const py::object b_view = as_array(b_arg, "b"); !b_view.is_none()) {
-    b = array_like(b_view, "b", x, "x");
-    if (b.ndim() != 1 || b.shape(0) != s.N)
-      throw py::value_error("b must be [N] = " + shape_text({s.N}) + " to match w " + shape_text(w) + "; got " +
-                            shape_text(b));
-    args.b = b.data(), args.b_stride = bind::stride(b, 0);
-  }
-  args.dtype = dtype_of(x);
-  args.sizes = s;
-  args.x = input_image(x, layout);
-  args.w = input_image(w, kWeightLayout);
-  args.activation = activation_from(activation);
-  args.dropout_first = flag(dropout_first, "dropout_first");
-  const bool channel = is_channel(granularity);
-  const double p = probability(p_arg, "p"), input_p = probability(input_p_arg, "input_p");
-  const i64 plane = s.H * s.W, y_plane = s.OH * s.OW;
-  args.mask = make_mask(pixel_rng(rng, p, channel, false, y_plane, y_plane), p, "p", false, s.B * y_plane, s.N);
-  args.input_mask = make_input_mask(pixel_rng(rng, input_p, channel, true, plane, y_plane), input_p, "input_p", false,
-                                    s.B * plane, s.C);
-
-  py::array y = new_array(image_shape(layout, s.B, s.OH, s.OW, s.N), x);
-  args.y = output_image(y, layout);
-  Conv2dContext saved{x,
-                      w,
-                      {},
-                      !b_arg.is_none(),
-                      saved_kind_for(saved_kind_of(args.activation), false),
-                      args.activation,
-                      args.dropout_first,
-                      layout,
-                      s,
-                      args.mask,
-                      args.input_mask,
-                      ArrayLibrary(x_arg)};
-  if (saved.saved_kind == SavedKind::output) saved.saved_activation = y;
-  if (save && saved.saved_kind == SavedKind::preactivation) {
-    saved.saved_activation = new_array(image_shape(layout, s.B, s.OH, s.OW, s.N), x);
-    args.z = output_image(saved.saved_activation, layout);
-  }
-  {
-    py::gil_scoped_release release;
-    cpu::backend().conv2d_forward(args);
-  }
-  py::object result = saved.library.wrap(y);
-  if (!save) return result;
-  return py::make_tuple(std::move(result), std::move(saved));
+Array bias_array(const Call& call, const py::handle& value, const Conv2dContext& c) {
+  if (value.is_none()) return {};
+  Array b = call.like(value, "b", c.x, "x");
+  if (b.shape != Dims{c.sizes.N})
+    throw py::value_error("b must be [N] = " + shape_text({c.sizes.N}) + " to match w " + shape_text(c.w.shape) +
+                          "; got " + shape_text(b.shape));
+  return b;
 }
 
-py::tuple conv2d_backward(const py::handle& dy_arg, const py::handle& saved_arg, const py::handle& dx_arg,
-                          const py::handle& dw_arg, const py::handle& db_arg) {
-  const py::object dy_view = as_array(dy_arg, "dy"), dx_view = as_array(dx_arg, "dx"), dw_view = as_array(dw_arg, "dw");
-  const py::object db_view = as_array(db_arg, "db");
-  if (!py::isinstance<Conv2dContext>(saved_arg))
-    throw py::type_error("saved must be what conv2d_forward returned; got " + type_text(saved_arg));
-  const Conv2dContext& saved = saved_arg.cast<const Conv2dContext&>();
-  const Conv2dSizes& s = saved.sizes;
-  const Layout& layout = saved.layout;
-  const py::array dy = array_like(dy_view, "dy", saved.x, "x");
-  const Shape y_shape = image_shape(layout, s.B, s.OH, s.OW, s.N), x_shape = image_shape(layout, s.B, s.H, s.W, s.C);
-  if (dy.ndim() != 4 || !std::equal(y_shape.begin(), y_shape.end(), dy.shape()))
-    throw py::value_error(std::string("dy must be ") + layout.y() + " = " + shape_text(y_shape) + " to match y; got " +
-                          shape_text(dy));
-  const char* saved_name = saved.saved_kind == SavedKind::output ? "y" : "z";
-  const std::initializer_list<NamedArray> inputs = {
-      {"dy", dy_view}, {"x", saved.x}, {"w", saved.w}, {saved_name, saved.saved_activation}};
-  py::object dx = destination(dx_view, "dx", layout.x(), x_shape, saved.x, inputs);
-  py::object dw = destination(dw_view, "dw", "[N, C, KH, KW]", {s.N, s.C, s.KH, s.KW}, saved.x, inputs);
-  if (!saved.has_bias && db_view.ptr() != Py_True && db_view.ptr() != Py_False)
-    throw py::type_error("db must be True or False for a layer without bias; got " + repr_text(db_view));
-  py::object db = saved.has_bias ? destination(db_view, "db", "[N]", {s.N}, saved.x, inputs) : py::object(py::none());
-  refuse_shared({{"dx", dx}, {"dw", dw}, {"db", db}});
+struct Conv2dOptions {
+  Activation activation;
+  bool dropout_first, channel;
+  double p, input_p;
+  py::handle rng;
+};
 
-  Conv2dBackwardArgs args{};
-  args.dtype = dtype_of(saved.x);
-  args.sizes = s;
-  args.dy = input_image(dy, layout);
-  args.x = input_image(saved.x, layout);
-  args.w = input_image(saved.w, kWeightLayout);
-  if (saved.saved_kind != SavedKind::nothing) args.saved_activation = input_image(saved.saved_activation, layout);
-  args.saved_kind = saved.saved_kind;
-  if (!dx.is_none()) args.dx = output_image(static_cast<py::array&>(dx), layout);
-  if (!dw.is_none()) args.dw = output_image(static_cast<py::array&>(dw), kWeightLayout);
-  args.db = data_of(db);
-  args.activation = saved.activation;
-  args.dropout_first = saved.dropout_first;
-  args.mask = saved.mask;
-  args.input_mask = saved.input_mask;
-  {
-    py::gil_scoped_release release;
-    cpu::backend().conv2d_backward(args);
-  }
-  return py::make_tuple(returned_gradient(saved.library, dx_arg, dx), returned_gradient(saved.library, dw_arg, dw),
-                        returned_gradient(saved.library, db_arg, db));
+// Runs before any array is viewed, see linear.cpp.
+Conv2dOptions conv2d_options(const Arguments<6>& arguments) {
+  const auto& [activation, p, rng, dropout_first, input_p, granularity] = arguments;
+  return {activation_from(activation), flag(dropout_first, "dropout_first"), is_channel(granularity),
+          probability(p, "p"),         probability(input_p, "input_p"),      rng};
+}
+
+void set_options(const Conv2dOptions& options, Conv2dContext& c) {
+  const Conv2dSizes& s = c.sizes;
+  const auto& [activation, dropout_first, channel, p, input_p, rng_arg] = options;
+  c.epilogue.activation = activation;
+  c.epilogue.dropout_first = dropout_first;
+  c.epilogue.saved_kind = saved_kind_for(saved_kind_of(activation), false);
+  const i64 plane = s.H * s.W, y_plane = s.OH * s.OW;
+  const py::object rng = pixel_rng(rng_arg, p, {y_plane, y_plane, channel, false});
+  c.epilogue.mask = make_mask(rng, p, "p", false, s.B * y_plane, s.N);
+  const py::object input_rng = pixel_rng(rng_arg, input_p, {plane, y_plane, channel, true});
+  c.input_mask = make_input_mask(input_rng, input_p, "input_p", false, s.B * plane, s.C);
+}
+
+// The members that forward's and backward's arguments have in common.
+template <class Args>
+Args common_args(const Conv2dContext& c) {
+  Args args{};
+  args.dtype = dtype_of(c.x);
+  args.sizes = c.sizes;
+  args.x = input_image(c.x, c.layout);
+  args.w = input_image(c.w, kWeightLayout);
+  args.epilogue = c.epilogue;
+  args.input_mask = c.input_mask;
+  return args;
+}
+
+py::object conv2d_forward(const Arguments<13>& arguments) {
+  const auto& [x_arg, w_arg, b_arg, stride, padding, channels_last, activation, p, rng, dropout_first, input_p,
+               granularity, save] = arguments;
+  Conv2dContext c{};
+  c.library = Library(x_arg, "x", RunsOn::cpu_only);
+  const Call call(c.library);
+  c.layout = {channels_last.ptr() == Py_True};
+  const Conv2dOptions options = conv2d_options({activation, p, rng, dropout_first, input_p, granularity});
+  c.x = call.floating(x_arg, "x");
+  require_rank(c.x, "x", 4, c.layout.x());
+  c.w = call.like(w_arg, "w", c.x, "x");
+  c.sizes = conv2d_sizes(c.x, c.w, c.layout, pair_from(stride), pair_from(padding));
+  const Array b = bias_array(call, b_arg, c);
+  c.has_bias = static_cast<bool>(b);
+  set_options(options, c);
+
+  auto args = common_args<Conv2dForwardArgs>(c);
+  if (b) args.epilogue.b = b.data, args.epilogue.b_stride = b.strides[0];
+  const Array y = call.empty(c.y_shape(), c.x.type);
+  const bool saves_z = save.ptr() == Py_True && c.epilogue.saved_kind == SavedKind::preactivation;
+  const Array z = saves_z ? call.empty(c.y_shape(), c.x.type) : Array{};
+  args.y = output_image(y, c.layout);
+  args.z = output_image(z, c.layout);
+  call.run(kernels::conv2d_forward, args, {});
+  if (save.ptr() != Py_True) return call.wrap(y);
+  py::object result = call.wrap(y);
+  c.x.save(x_arg);
+  c.w.save(w_arg);
+  c.saved_activation = c.epilogue.saved_kind == SavedKind::output ? y : z;
+  return py::make_tuple(std::move(result), std::move(c));
+}
+
+py::object conv2d_backward(const Arguments<5>& arguments) {
+  const auto& [dy_arg, saved_arg, dx_arg, dw_arg, db_arg] = arguments;
+  const auto* context = instance_of<Conv2dContext>(saved_arg);
+  if (context == nullptr)
+    throw py::type_error("saved must be what conv2d_forward returned; got " + type_text(saved_arg));
+  const Conv2dContext& c = *context;
+  const Conv2dSizes& s = c.sizes;
+  c.x.require_unchanged("x");
+  c.w.require_unchanged("w");
+  c.saved_activation.require_unchanged(c.saved_name());
+  const Call call(c.library);
+  const Array dy = call.like(dy_arg, "dy", c.x, "x");
+  if (dy.shape != c.y_shape())
+    throw py::value_error(std::string("dy must be ") + c.layout.y() + " = " + shape_text(c.y_shape()) +
+                          " to match y; got " + shape_text(dy.shape));
+  Destination dx{dx_arg, "dx", c.layout.x(), c.x_shape()};
+  Destination dw{dw_arg, "dw", "[N, C, KH, KW]", {s.N, s.C, s.KH, s.KW}}, db{db_arg, "db", "[N]", {s.N}};
+  if (!c.has_bias) refuse_bias_gradient(db, "a layer");
+  set_arrays(call, {&dx, &dw, &db}, c.x.type,
+             {{"dy", &dy}, {"x", &c.x}, {"w", &c.w}, {c.saved_name(), &c.saved_activation}});
+
+  auto args = common_args<Conv2dBackwardArgs>(c);
+  args.dy = input_image(dy, c.layout);
+  args.saved_activation = input_image(c.saved_activation, c.layout);
+  args.dx = output_image(dx.array, c.layout);
+  args.dw = output_image(dw.array, kWeightLayout);
+  args.db = db.array.data;
+  call.run(kernels::conv2d_backward, args, {});
+  return py::make_tuple(returned_gradient(call, dx), returned_gradient(call, dw), returned_gradient(call, db));
 }
 
 }  // namespace
@@ -210,13 +223,13 @@ py::tuple conv2d_backward(const py::handle& dy_arg, const py::handle& saved_arg,
 void register_conv2d(py::module_& m) {
   py::class_<Conv2dContext>(m, "Conv2dContext",
                             "What conv2d_forward saves for conv2d_backward: x, w, and y or z; no mask.", py::is_final())
-      .def_readonly("x", &Conv2dContext::x)
-      .def_readonly("w", &Conv2dContext::w);
-  m.def("conv2d_forward", &conv2d_forward, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("stride"),
-        py::arg("padding"), py::arg("channels_last"), py::arg("activation"), py::arg("p"), py::arg("rng"),
-        py::arg("dropout_first"), py::arg("input_p"), py::arg("granularity"), py::arg("save"));
-  m.def("conv2d_backward", &conv2d_backward, py::arg("dy"), py::arg("saved"), py::arg("dx"), py::arg("dw"),
-        py::arg("db"));
+      .def_property_readonly("x", [](const Conv2dContext& c) { return c.x.object; })
+      .def_property_readonly("w", [](const Conv2dContext& c) { return c.w.object; });
+  forbid_new(m.attr("Conv2dContext"));
+  def<&conv2d_forward>(m, "conv2d_forward",
+                       {"x", "w", "b", "stride", "padding", "channels_last", "activation", "p", "rng", "dropout_first",
+                        "input_p", "granularity", "save"});
+  def<&conv2d_backward>(m, "conv2d_backward", {"dy", "saved", "dx", "dw", "db"});
 }
 
 }  // namespace fusedrop::bind

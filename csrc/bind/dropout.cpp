@@ -1,95 +1,99 @@
-// dropout: dropout and dropout_mask for arrays of any rank. Kernels get them as a matrix [M,N], N the last axis.
+// dropout: dropout, dropout_backward and dropout_mask for arrays of any rank. Kernels get them as a matrix [M,N], N the
+// last axis.
 #include "bind/options/dropout.hpp"
 
-#include <string>
-
-#include "bind/array/array.hpp"
-#include "bind/array/dlpack.hpp"
-#include "bind/array/text.hpp"
-#include "bind/options/cuda_module.hpp"
+#include "arrays/dlpack.hpp"
+#include "arrays/numpy.hpp"
+#include "bind/call/mask_key.hpp"
+#include "bind/options/arguments.hpp"
 #include "bind/options/philox.hpp"
 #include "bind/register.hpp"
-#include "cpu/runtime/dispatch.hpp"
+#include "core/params/elementwise.hpp"
 
 namespace fusedrop::bind {
+
+using namespace arrays;
 namespace {
 
-bool flatten(const py::array& x, Flat& flat) {
-  std::vector<i64> strides;
-  for (int d = 0; d < x.ndim(); ++d) strides.push_back(stride(x, d));
-  return flatten(shape_of(x), strides, flat);
+// x as a matrix; an array whose leading axes are not one axis is copied on the CPU, and refused on a device.
+Array flattened(const Call& call, Array x, const char* name, Flat& flat) {
+  if (flatten(x, flat)) return x;
+  if (call.on_device())
+    throw py::value_error(std::string(name) +
+                          " must have axes before the last that step through memory like one axis, there is no hidden "
+                          "copy on the GPU; got " +
+                          shape_text(x.shape) + " with other strides: make it contiguous");
+  Array copy = contiguous(x);
+  flatten(copy, flat);
+  return copy;
 }
 
-// The caller's array for a mask, or a new one for None.
-py::array mask_array(const py::handle& out_arg, const Shape& shape) {
-  if (out_arg.is_none()) return py::array(py::dtype::of<bool>(), shape);
-  const py::object out_view = as_array(out_arg, "out", true);
-  if (!py::isinstance<py::array_t<bool>>(out_view))
-    throw py::type_error("out must be an array of bool or None; got " +
-                         (py::isinstance<py::array>(out_view) ? dtype_text(py::reinterpret_borrow<py::array>(out_view))
-                                                              : type_text(out_view)));
-  py::array out = py::reinterpret_borrow<py::array>(out_view);
-  if (shape_of(out) != shape)
-    throw py::value_error("out must be " + shape_text(shape) + " to match shape; got " + shape_text(out));
-  if ((out.flags() & py::array::c_style) == 0) throw py::value_error("out must be C-contiguous; got other strides");
-  if (!out.writeable()) throw py::value_error("out must be writeable; got a read-only array");
-  return out;
-}
-
-py::object dropout(const py::handle& x_arg, const py::handle& p_arg, const py::handle& rng,
-                   const py::handle& granularity, const py::handle& scaling) {
-  if (on_cuda(x_arg)) return cuda_function("dropout", x_arg, "x")(x_arg, p_arg, rng, granularity, scaling);
-  py::array x = floating_array(as_array(x_arg, "x"), "x");
-  const double p = probability(p_arg, "p");
-  DropoutArgs args{};
+// keep ? x * scale : 0. The argument x is called `name`: the backward call does the same to dy.
+py::object run_dropout(const Arguments<5>& arguments, const char* name) {
+  const auto& [x_arg, p_arg, rng, granularity, scaling] = arguments;
+  const Library library(x_arg, name);
+  const Call call(library);
   Flat flat;
-  if (!flatten(x, flat)) {
-    x = contiguous(x);
-    flatten(x, flat);
-  }
+  const double p = probability(p_arg, "p");  // before x is viewed, see linear.cpp
+  const Array x = flattened(call, call.floating(x_arg, name), name, flat);
+  DropoutArgs args{};
   args.dtype = dtype_of(x);
   args.M = flat.M;
   args.N = flat.N;
-  args.x = {x.data(), flat.row_stride, flat.col_stride};
-  args.mask = make_mask(rng, p, "p", is_unit(granularity), args.M, args.N);
+  args.x = {x.data, flat.row_stride, flat.col_stride};
+  const MaskKey key(rng, call);
+  args.mask = key.mask(p, "p", is_unit(granularity), args.M, args.N);
   args.scale = is_inverted(scaling) ? keep_scale(args.mask.threshold) : 1.0;
-  py::array y(x.dtype(), shape_of(x));
-  args.y = y.mutable_data();
-  {
-    py::gil_scoped_release release;
-    cpu::backend().dropout(args);
-  }
-  return ArrayLibrary(x_arg).wrap(y);
+  call.require_verified([&] { return "dropout " + type_name(x.type); });
+  const Array y = call.empty(x.shape, x.type);
+  args.y = y.data;
+  call.run(kernels::dropout, args, {&x, &key.device_key(), &y});
+  return call.wrap(y);
 }
 
-py::object dropout_mask(const py::handle& shape_arg, const py::handle& p_arg, const py::handle& rng,
-                        const py::handle& granularity, const py::handle& out_arg) {
-  if (on_cuda(out_arg))
-    return cuda_function("dropout_mask", out_arg, "out")(shape_arg, p_arg, rng, granularity, out_arg);
-  const Shape shape = shape_from(shape_arg);
+py::object dropout(const Arguments<5>& arguments) { return run_dropout(arguments, "x"); }
+py::object dropout_backward(const Arguments<5>& arguments) { return run_dropout(arguments, "dy"); }
+
+// The caller's array for a mask, or a new one for None.
+Array mask_array(const Call& call, const py::handle& out_arg, const Dims& shape) {
+  if (out_arg.is_none()) return call.empty(shape, kBoolean);
+  if (!is_numpy(out_arg) && !supports_dlpack(out_arg))
+    throw py::type_error("out must be an array of bool or None; got " + type_text(out_arg));
+  const Array out = call.view(out_arg, "out", "bool or None");
+  if (out.type != kBoolean) throw py::type_error("out must be an array of bool or None; got " + type_name(out.type));
+  if (out.shape != shape)
+    throw py::value_error("out must be " + shape_text(shape) + " to match shape; got " + shape_text(out.shape));
+  require_output(out, "out", "shape", shape, kBoolean);
+  return out;
+}
+
+py::object dropout_mask(const Arguments<5>& arguments) {
+  const auto& [shape_arg, p_arg, rng, granularity, out_arg] = arguments;
+  const Library library(out_arg, "out");
+  const Call call(library);
+  const Dims shape = shape_from(shape_arg);
   const double p = probability(p_arg, "p");
   const bool unit = is_unit(granularity);
-  py::array keep = mask_array(out_arg, shape);
-  DropoutMaskArgs args{};
+  const Array keep = mask_array(call, out_arg, shape);
   Flat flat;
   flatten(keep, flat);
+  DropoutMaskArgs args{};
   args.M = flat.M;
   args.N = flat.N;
-  args.mask = make_mask(rng, p, "p", unit, args.M, args.N);
-  args.keep = static_cast<bool*>(keep.mutable_data());
-  {
-    py::gil_scoped_release release;
-    cpu::backend().dropout_mask(args);
-  }
-  return out_arg.is_none() ? py::object(std::move(keep)) : py::reinterpret_borrow<py::object>(out_arg);
+  const MaskKey key(rng, call);
+  args.mask = key.mask(p, "p", unit, args.M, args.N);
+  args.keep = static_cast<bool*>(keep.data);
+  call.require_verified([] { return std::string("dropout_mask"); });
+  call.run(kernels::dropout_mask, args, {&keep, &key.device_key()});
+  return out_arg.is_none() ? call.wrap(keep) : py::reinterpret_borrow<py::object>(out_arg);
 }
 
 }  // namespace
 
 void register_dropout(py::module_& m) {
-  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::arg("rng"), py::arg("granularity"), py::arg("scaling"));
-  m.def("dropout_mask", &dropout_mask, py::arg("shape"), py::arg("p"), py::arg("rng"), py::arg("granularity"),
-        py::arg("out") = py::none());
+  def<&dropout>(m, "dropout", {"x", "p", "rng", "granularity", "scaling"});
+  def<&dropout_backward>(m, "dropout_backward", {"dy", "p", "rng", "granularity", "scaling"});
+  def<&dropout_mask>(m, "dropout_mask", {"shape", "p", "rng", "granularity", "out"});
 }
 
 }  // namespace fusedrop::bind

@@ -1,213 +1,251 @@
-// linear: linear_forward, linear_backward, and LinearContext, which forward returns for backward.
+// linear: linear_forward, linear_backward, and LinearContext, which forward returns for backward; for all devices.
+//
+// A function gets a handle for each parameter that its def() at the end of this file lists; what was not passed is None
+// (bind/options/arguments.hpp). It checks the arguments, fills a struct of core/params/linear.hpp and runs the kernel
+// of its own name: csrc/cpu/linear/linear.cpp on a CPU, csrc/cuda/linear/forward.cu and backward.cu on a GPU.
+#include <atomic>
 #include <string>
 
-#include "bind/array/array.hpp"
-#include "bind/array/destinations.hpp"
-#include "bind/array/dlpack.hpp"
-#include "bind/array/text.hpp"
+#include "bind/call/destinations.hpp"
+#include "bind/call/mask_key.hpp"
+#include "bind/call/saved_array.hpp"
 #include "bind/options/activation.hpp"
 #include "bind/options/active_columns.hpp"
-#include "bind/options/cuda_module.hpp"
+#include "bind/options/arguments.hpp"
 #include "bind/options/philox.hpp"
 #include "bind/register.hpp"
-#include "cpu/runtime/dispatch.hpp"
+#include "core/params/elementwise.hpp"
+#include "core/params/linear.hpp"
 
 namespace fusedrop::bind {
 namespace {
 
-struct LinearContext {
-  py::array x, w, saved_activation;  // saved_activation: y or z, as `saved_kind` says
-  bool has_bias;
-  SavedKind saved_kind;
+// The arguments of a layer that are not arrays.
+struct LinearOptions {
   Activation activation;
-  bool dropout_first;
-  Mask mask, input_mask;
-  ArrayLibrary library;  // of x
-  ActiveColumnList outputs, inputs;  // the columns of y and of x that kernels compute with
-  double input_scale;
-  bool drops_to_zero;  // columns that unit dropout drops from y are 0, not act(0) or the residual
+  bool dropout_first, unit;
+  double p, input_p;
+  py::handle rng;
 };
 
-// The public name of what `saved_activation` holds.
-const char* saved_name(const LinearContext& s) {
-  return s.saved_kind == SavedKind::output ? "y" : s.saved_kind == SavedKind::preactivation ? "z" : "nothing";
+// A comparison of kernels sets TF32 for its own thread: other threads must go on as the user has set it.
+std::atomic<bool> tf32_products{false};
+thread_local bool tf32_while_verifying = false;
+
+bool get_tf32() { return is_verifying() ? tf32_while_verifying : tf32_products.load(); }
+
+void set_tf32(const py::handle& on) {
+  if (is_verifying())
+    tf32_while_verifying = flag(on, "on");
+  else
+    tf32_products = flag(on, "on");
 }
 
-py::array weight_array(const py::handle& value, const py::array& x) {
-  const py::array w = array_like(value, "w", x, "x");
-  if (w.ndim() != 2 || w.shape(1) != x.shape(1))
-    throw py::value_error("w must be [N, K] = " + shape_text({-1, x.shape(1)}) + " to match x " + shape_text(x) +
-                          "; got " + shape_text(w));
-  return w;
+// Runs before any array is viewed: __float__ of a caller's class can do anything, such as resize x.
+LinearOptions linear_options(const Arguments<6>& arguments) {
+  const auto& [activation, p, rng, dropout_first, input_p, granularity] = arguments;
+  return {activation_from(activation), flag(dropout_first, "dropout_first"), is_unit(granularity),
+          probability(p, "p"),         probability(input_p, "input_p"),      rng};
 }
 
-py::array bias_array(const py::handle& value, const py::array& x, const py::array& w) {
-  const py::array b = array_like(value, "b", x, "x");
-  if (b.ndim() != 1 || b.shape(0) != w.shape(0))
-    throw py::value_error("b must be [N] = " + shape_text({w.shape(0)}) + " to match w " + shape_text(w) + "; got " +
-                          shape_text(b));
+// What linear_backward needs.
+struct LinearContext {
+  Library library;  // of x
+  SavedArray x, w, saved_activation;  // saved_activation: y or z, as `saved_kind` says, or none
+  SavedArray active_inputs, device_key;  // on a device, or none
+  EpilogueParams epilogue;  // without the bias, which only forward needs
+  Mask input_mask;
+  bool has_bias, has_residual, tf32;
+  ActiveColumnList outputs, inputs;  // on the CPU: the columns of y and of x that kernels compute with
+  double input_scale;
+
+  i64 M() const { return x.shape[0]; }
+  i64 K() const { return x.shape[1]; }
+  i64 N() const { return w.shape[0]; }
+  const char* saved_name() const { return saved_name_of(epilogue.saved_kind); }
+  // Columns that unit dropout drops from y are 0, and not act(0) or the residual.
+  bool drops_to_zero() const {
+    return !(epilogue.dropout_first && epilogue.activation == Activation::sigmoid) && !has_residual;
+  }
+  DeviceCall device_call() const { return {nullptr, nullptr, static_cast<const bool*>(active_inputs.data), tf32}; }
+};
+
+// x [M, K] and w [N, K].
+void set_operands(const Call& call, const py::handle& x_arg, const py::handle& w_arg, LinearContext& s) {
+  s.x = call.floating(x_arg, "x");
+  require_rank(s.x, "x", 2, "[M, K]");
+  s.w = call.like(w_arg, "w", s.x, "x");
+  if (s.w.rank() != 2 || s.w.shape[1] != s.x.shape[1])
+    throw py::value_error("w must be [N, K] = " + shape_text({-1, s.K()}) + " to match x " + shape_text(s.x.shape) +
+                          "; got " + shape_text(s.w.shape));
+}
+
+Array bias_array(const Call& call, const py::handle& value, const LinearContext& s) {
+  if (value.is_none()) return {};
+  Array b = call.like(value, "b", s.x, "x");
+  if (b.shape != Dims{s.N()})
+    throw py::value_error("b must be [N] = " + shape_text({s.N()}) + " to match w " + shape_text(s.w.shape) + "; got " +
+                          shape_text(b.shape));
   return b;
 }
 
-py::array residual_array(const py::handle& value, const py::array& x, i64 M, i64 N) {
-  const py::array residual = array_like(value, "residual", x, "x");
-  if (residual.ndim() != 2 || residual.shape(0) != M || residual.shape(1) != N)
-    throw py::value_error("residual must be [M, N] = " + shape_text({M, N}) + " to match y; got " +
-                          shape_text(residual));
+Array residual_array(const Call& call, const py::handle& value, const LinearContext& s) {
+  if (value.is_none()) return {};
+  Array residual = call.like(value, "residual", s.x, "x");
+  if (residual.shape != Dims{s.M(), s.N()})
+    throw py::value_error("residual must be [M, N] = " + shape_text({s.M(), s.N()}) + " to match y; got " +
+                          shape_text(residual.shape));
   return residual;
 }
 
-// The context without the array `saved_activation`.
-LinearContext make_context(const py::array& x, const py::array& w, bool has_bias, bool has_residual,
-                           Activation activation, bool dropout_first, const Mask& mask, const Mask& input_mask,
-                           const py::object& active_inputs, const ArrayLibrary& library) {
-  LinearContext saved{x,
-                      w,
-                      {},
-                      has_bias,
-                      saved_kind_for(saved_kind_of(activation), has_residual),
-                      activation,
-                      dropout_first,
-                      mask,
-                      input_mask,
-                      library,
-                      ActiveColumnList(mask, py::none(), w.shape(0)),
-                      ActiveColumnList(input_mask, active_inputs, x.shape(1)),
-                      keep_scale(input_mask.threshold),
-                      !(dropout_first && activation == Activation::sigmoid) && !has_residual};
-  if (input_mask.unit) saved.input_mask.threshold = 0;  // `inputs` replaces it
-  return saved;
-}
-
-py::object linear_forward(const py::handle& x_arg, const py::handle& w_arg, const py::handle& b_arg,
-                          const py::handle& activation, const py::handle& p, const py::handle& rng,
-                          const py::handle& dropout_first, const py::handle& input_p, const py::handle& residual_arg,
-                          const py::handle& granularity, const py::handle& active_inputs, const py::handle& out_arg,
-                          bool save) {
-  if (on_cuda(x_arg))
-    return cuda_function("linear_forward", x_arg, "x")(x_arg, w_arg, b_arg, activation, p, rng, dropout_first, input_p,
-                                                       residual_arg, granularity, active_inputs, out_arg, save);
-  const py::object x_view = as_array(x_arg, "x"), w_view = as_array(w_arg, "w"), b_view = as_array(b_arg, "b");
-  const py::object residual_view = as_array(residual_arg, "residual"), out_view = as_array(out_arg, "out");
-  const py::array x = floating_array(x_view, "x");
-  require_rank(x, "x", 2, "[M, K]");
-  const py::array w = weight_array(w_view, x);
-  const i64 M = x.shape(0), K = x.shape(1), N = w.shape(0);
-  LinearForwardArgs args{};
-  py::array b, residual;
-  if (!b_view.is_none()) b = bias_array(b_view, x, w);
-  if (!residual_view.is_none()) residual = residual_array(residual_view, x, M, N);
-  args.dtype = dtype_of(x);
-  args.M = M, args.N = N, args.K = K;
-  args.x = matrix(x);
-  args.w = matrix(w);
-  if (!b_view.is_none()) args.b = b.data(), args.b_stride = stride(b, 0);
-  if (!residual_view.is_none()) args.residual = matrix(residual);
-  args.activation = activation_from(activation);
-  args.dropout_first = flag(dropout_first, "dropout_first");
-  const bool unit = is_unit(granularity);
-  args.mask = make_mask(rng, probability(p, "p"), "p", unit, M, N);
-  args.input_mask = make_input_mask(rng, probability(input_p, "input_p"), "input_p", unit, M, K);
-
-  py::array y = out_view.is_none() ? new_array({M, N}, x) : output_array(out_view, "out", "[M, N]", {M, N}, x);
-  if (!out_view.is_none())
-    refuse_overlap("out", y, {{"x", x_view}, {"w", w_view}, {"b", b_view}, {"residual", residual_view}});
-  if (!active_inputs.is_none() && args.input_mask.threshold != 0 && !unit)
+Array active_inputs_array(const Call& call, const py::handle& value, const LinearContext& s) {
+  if (value.is_none()) return {};
+  if (s.input_mask.threshold != 0 && !s.input_mask.unit)
     throw py::value_error("active_inputs must be None beside an input_p that drops single elements; got an array");
-  LinearContext saved =
-      make_context(x, w, !b_view.is_none(), !residual_view.is_none(), args.activation, args.dropout_first, args.mask,
-                   args.input_mask, active_columns_array(active_inputs, K), ArrayLibrary(x_arg));
-  args.outputs = saved.outputs.view();
-  args.inputs = saved.inputs.view();
-  args.input_scale = saved.input_scale;
-  args.input_mask = saved.input_mask;
-  if (saved.saved_kind == SavedKind::output) saved.saved_activation = y;
-  if (save && saved.saved_kind == SavedKind::preactivation) {
-    saved.saved_activation = new_array({M, N}, x);
-    args.z = saved.saved_activation.mutable_data();
+  return active_columns_array(call, value, s.K());
+}
+
+// Everything but what forward saves.
+void set_options(const Call& call, const LinearOptions& options, const py::handle& active_inputs, LinearContext& s) {
+  s.epilogue.activation = options.activation;
+  s.epilogue.dropout_first = options.dropout_first;
+  s.epilogue.saved_kind = saved_kind_for(saved_kind_of(s.epilogue.activation), s.has_residual);
+  const MaskKey key(options.rng, call);
+  s.device_key = key.device_key();
+  s.epilogue.mask = key.mask(options.p, "p", options.unit, s.M(), s.N());
+  s.input_mask = key.input_mask(options.input_p, "input_p", options.unit, s.M(), s.K());
+  s.active_inputs = active_inputs_array(call, active_inputs, s);
+  s.input_scale = keep_scale(s.input_mask.threshold);
+  s.tf32 = get_tf32();
+  const bool in_tf32 = s.tf32 && s.x.type == kFloat32;
+  call.require_verified([&] { return "linear " + (in_tf32 ? "tf32" : type_name(s.x.type)); });
+  if (call.on_device()) return;  // active columns are found on the device
+  s.outputs = ActiveColumnList(s.epilogue.mask, {}, s.N());
+  s.inputs = ActiveColumnList(s.input_mask, s.active_inputs, s.K());
+  if (s.input_mask.unit) s.input_mask.threshold = 0;  // `inputs` replaces it
+}
+
+// The members that forward's and backward's arguments have in common.
+template <class Args>
+Args common_args(const LinearContext& s) {
+  Args args{};
+  args.dtype = dtype_of(s.x);
+  args.M = s.M(), args.N = s.N(), args.K = s.K();
+  args.x = matrix(s.x);
+  args.w = matrix(s.w);
+  args.epilogue = s.epilogue;
+  args.input_mask = s.input_mask;
+  args.outputs = s.outputs.view();
+  args.inputs = s.inputs.view();
+  args.input_scale = s.input_scale;
+  return args;
+}
+
+py::object linear_forward(const Arguments<14>& arguments) {
+  const auto& [x_arg, w_arg, b_arg, activation, p, rng, dropout_first, input_p, residual_arg, granularity,
+               active_inputs, out_arg, z_arg, save_arg] = arguments;
+  const bool save = save_arg.ptr() == Py_True;
+  LinearContext s{};
+  s.library = Library(x_arg, "x");
+  const Call call(s.library);
+  const LinearOptions options = linear_options({activation, p, rng, dropout_first, input_p, granularity});
+  set_operands(call, x_arg, w_arg, s);
+  const Array b = bias_array(call, b_arg, s), residual = residual_array(call, residual_arg, s);
+  s.has_bias = static_cast<bool>(b), s.has_residual = static_cast<bool>(residual);
+  set_options(call, options, active_inputs, s);
+
+  const Dims y_shape{s.M(), s.N()};
+  Array y, z;
+  if (!out_arg.is_none()) {
+    y = call.output(out_arg, "out", "[M, N]", y_shape, s.x.type);
+    refuse_overlap("out", y,
+                   {{"x", &s.x}, {"w", &s.w}, {"b", &b}, {"residual", &residual}, {"active_inputs", &s.active_inputs}});
+  } else {
+    y = call.empty(y_shape, s.x.type);
   }
-  args.y = y.mutable_data();
-  {
-    py::gil_scoped_release release;
-    cpu::backend().linear_forward(args);
-  }
-  py::object result = out_view.is_none() ? saved.library.wrap(y) : py::reinterpret_borrow<py::object>(out_arg);
+  if (!z_arg.is_none())
+    z = call.output(z_arg, "z", "[M, N]", y_shape, s.x.type);
+  else if (save && s.epilogue.saved_kind == SavedKind::preactivation)
+    z = call.empty(y_shape, s.x.type);
+  auto args = common_args<LinearForwardArgs>(s);
+  if (b) args.epilogue.b = b.data, args.epilogue.b_stride = b.strides[0];
+  if (residual) args.residual = matrix(residual);
+  args.y = y.data;
+  args.z = z.data;
+  call.run(kernels::linear_forward, args, {&s.x, &s.w, &b, &residual, &s.active_inputs, &s.device_key, &y, &z},
+           s.device_call());
+  py::object result = out_arg.is_none() ? call.wrap(y) : py::reinterpret_borrow<py::object>(out_arg);
   if (!save) return result;
-  return py::make_tuple(std::move(result), std::move(saved));
+  s.x.save(x_arg);
+  s.w.save(w_arg);
+  if (call.on_device()) s.active_inputs.save(active_inputs);
+  const bool saves_y = s.epilogue.saved_kind == SavedKind::output;
+  const py::handle& given = saves_y ? out_arg : z_arg;
+  s.saved_activation = saves_y ? std::move(y) : std::move(z);
+  if (!given.is_none()) s.saved_activation.save(given);
+  return py::make_tuple(std::move(result), std::move(s));
 }
 
-// The context that linear_forward would have returned, made from parts that the caller saved. It serves operators of
-// another library's autograd, which can save arrays but not the context.
-py::object restore_context(const py::handle& x_arg, const py::handle& w_arg, const py::handle& saved_activation_arg,
-                           bool has_bias, const py::handle& activation, const py::handle& p, const py::handle& rng,
-                           const py::handle& dropout_first, const py::handle& input_p, bool has_residual,
-                           const py::handle& granularity) {
-  if (on_cuda(x_arg))
-    return cuda_function("restore_context", x_arg, "x")(x_arg, w_arg, saved_activation_arg, has_bias, activation, p,
-                                                        rng, dropout_first, input_p, has_residual, granularity);
-  const py::array x = floating_array(as_array(x_arg, "x"), "x");
-  require_rank(x, "x", 2, "[M, K]");
-  const py::array w = weight_array(as_array(w_arg, "w"), x);
-  const i64 M = x.shape(0), K = x.shape(1), N = w.shape(0);
-  const bool unit = is_unit(granularity);
-  const Mask mask = make_mask(rng, probability(p, "p"), "p", unit, M, N);
-  const Mask input_mask = make_input_mask(rng, probability(input_p, "input_p"), "input_p", unit, M, K);
-  LinearContext saved =
-      make_context(x, w, has_bias, has_residual, activation_from(activation), flag(dropout_first, "dropout_first"),
-                   mask, input_mask, py::none(), ArrayLibrary(x_arg));
-  if (saved.saved_kind != SavedKind::nothing) {
-    const py::object view = as_array(saved_activation_arg, saved_name(saved));
-    saved.saved_activation = output_array(view, saved_name(saved), "[M, N]", {M, N}, x);
-  }
-  return py::cast(std::move(saved));
-}
-
-py::object linear_backward(const py::handle& dy_arg, const py::handle& saved_arg, const py::handle& dx_arg,
-                           const py::handle& dw_arg, const py::handle& db_arg) {
-  if (!py::isinstance<LinearContext>(saved_arg) && is_cuda_context(saved_arg))
-    return cuda_function("linear_backward", dy_arg, "dy")(dy_arg, saved_arg, dx_arg, dw_arg, db_arg);
-  const py::object dy_view = as_array(dy_arg, "dy"), dx_view = as_array(dx_arg, "dx"), dw_view = as_array(dw_arg, "dw");
-  const py::object db_view = as_array(db_arg, "db");
-  if (!py::isinstance<LinearContext>(saved_arg))
-    throw py::type_error("saved must be what linear_forward returned; got " + type_text(saved_arg));
-  const LinearContext& saved = saved_arg.cast<const LinearContext&>();
-  const i64 M = saved.x.shape(0), K = saved.x.shape(1), N = saved.w.shape(0);
-  const py::array dy = array_like(dy_view, "dy", saved.x, "x");
-  if (dy.ndim() != 2 || dy.shape(0) != M || dy.shape(1) != N)
-    throw py::value_error("dy must be [M, N] = " + shape_text({M, N}) + " to match y; got " + shape_text(dy));
-  const std::initializer_list<NamedArray> inputs = {
-      {"dy", dy_view}, {"x", saved.x}, {"w", saved.w}, {saved_name(saved), saved.saved_activation}};
-  py::object dx = destination(dx_view, "dx", "[M, K]", {M, K}, saved.x, inputs);
-  py::object dw = destination(dw_view, "dw", "[N, K]", {N, K}, saved.x, inputs);
-  if (!saved.has_bias && db_view.ptr() != Py_True && db_view.ptr() != Py_False)
-    throw py::type_error("db must be True or False for a layer without bias; got " + repr_text(db_view));
-  py::object db = saved.has_bias ? destination(db_view, "db", "[N]", {N}, saved.x, inputs) : py::object(py::none());
-  refuse_shared({{"dx", dx}, {"dw", dw}, {"db", db}});
-
-  LinearBackwardArgs args{};
-  args.dtype = dtype_of(saved.x);
-  args.M = M, args.N = N, args.K = K;
+py::object backward(const Call& call, const LinearContext& s, const py::handle& dy_arg, const Arguments<3>& gradients) {
+  const Array dy = call.like(dy_arg, "dy", s.x, "x");
+  if (dy.shape != Dims{s.M(), s.N()})
+    throw py::value_error("dy must be [M, N] = " + shape_text({s.M(), s.N()}) + " to match y; got " +
+                          shape_text(dy.shape));
+  Destination dx{gradients[0], "dx", "[M, K]", {s.M(), s.K()}}, dw{gradients[1], "dw", "[N, K]", {s.N(), s.K()}};
+  Destination db{gradients[2], "db", "[N]", {s.N()}};
+  if (!s.has_bias) refuse_bias_gradient(db, "a layer");
+  set_arrays(call, {&dx, &dw, &db}, s.x.type,
+             {{"dy", &dy}, {"x", &s.x}, {"w", &s.w}, {s.saved_name(), &s.saved_activation}});
+  auto args = common_args<LinearBackwardArgs>(s);
   args.dy = matrix(dy);
-  args.x = matrix(saved.x);
-  args.w = matrix(saved.w);
-  args.saved_activation = saved.saved_kind == SavedKind::nothing ? nullptr : saved.saved_activation.data();
-  args.saved_kind = saved.saved_kind;
-  args.dx = data_of(dx);
-  args.dw = data_of(dw);
-  args.db = data_of(db);
-  args.activation = saved.activation;
-  args.dropout_first = saved.dropout_first;
-  args.mask = saved.mask;
-  args.input_mask = saved.input_mask;
-  args.outputs = saved.outputs.view();
-  args.inputs = saved.inputs.view();
-  args.input_scale = saved.input_scale;
-  {
-    py::gil_scoped_release release;
-    cpu::backend().linear_backward(args);
-  }
-  return py::make_tuple(returned_gradient(saved.library, dx_arg, dx), returned_gradient(saved.library, dw_arg, dw),
-                        returned_gradient(saved.library, db_arg, db));
+  args.saved_activation = s.saved_activation.data;
+  args.dx = dx.array.data;
+  args.dw = dw.array.data;
+  args.db = db.array.data;
+  call.run(kernels::linear_backward, args,
+           {&dy, &s.x, &s.w, &s.active_inputs, &s.device_key, &s.saved_activation, &dx.array, &dw.array, &db.array},
+           s.device_call());
+  return py::make_tuple(returned_gradient(call, dx), returned_gradient(call, dw), returned_gradient(call, db));
+}
+
+py::object linear_backward(const Arguments<5>& arguments) {
+  const auto& [dy_arg, saved_arg, dx_arg, dw_arg, db_arg] = arguments;
+  const auto* s = instance_of<LinearContext>(saved_arg);
+  if (s == nullptr) throw py::type_error("saved must be what linear_forward returned; got " + type_text(saved_arg));
+  s->x.require_unchanged("x");
+  s->w.require_unchanged("w");
+  s->active_inputs.require_unchanged("active_inputs");
+  s->device_key.require_unchanged("rng.drawn");
+  s->saved_activation.require_unchanged(s->saved_name());
+  return backward(Call(s->library), *s, dy_arg, {dx_arg, dw_arg, db_arg});
+}
+
+// linear_backward without a context, from arrays that the caller has kept itself. It serves operators of another
+// library's autograd, which can save arrays but not the context.
+py::object linear_gradients(const Arguments<15>& arguments) {
+  const auto& [dy_arg, x_arg, w_arg, saved_activation, has_bias, has_residual, activation, p, rng, dropout_first,
+               input_p, granularity, dx_arg, dw_arg, db_arg] = arguments;
+  LinearContext s{};
+  s.library = Library(x_arg, "x");
+  const Call call(s.library);
+  const LinearOptions options = linear_options({activation, p, rng, dropout_first, input_p, granularity});
+  set_operands(call, x_arg, w_arg, s);
+  s.has_bias = flag(has_bias, "has_bias"), s.has_residual = flag(has_residual, "has_residual");
+  set_options(call, options, py::none(), s);
+  if (s.epilogue.saved_kind != SavedKind::nothing)
+    s.saved_activation = call.output(saved_activation, s.saved_name(), "[M, N]", {s.M(), s.N()}, s.x.type);
+  return backward(call, s, dy_arg, {dx_arg, dw_arg, db_arg});
+}
+
+// The columns of y that the unit mask keeps, and that are not known to be 0.
+py::object active_outputs(const LinearContext& s) {
+  if (!s.drops_to_zero() || !s.epilogue.mask.unit || s.epilogue.mask.threshold == 0) return py::none();
+  const Call call(s.library);
+  call.require_verified([] { return std::string("dropout_mask"); });
+  const Array keep = call.empty({s.N()}, kBoolean);
+  const DropoutMaskArgs args{1, s.N(), static_cast<bool*>(keep.data), s.epilogue.mask};
+  call.run(kernels::dropout_mask, args, {&keep, &s.device_key});
+  return call.wrap(keep);
 }
 
 }  // namespace
@@ -217,28 +255,27 @@ void register_linear(py::module_& m) {
       m, "LinearContext",
       "What linear_forward saves for linear_backward: x, w, and y or z; no mask. Opaque except for these.",
       py::is_final())
-      .def_readonly("x", &LinearContext::x)
-      .def_readonly("w", &LinearContext::w)
-      .def_property_readonly("kind", &saved_name, "'y', 'z' or 'nothing': which [M, N] array is saved.")
+      .def_property_readonly("x", [](const LinearContext& s) { return s.x.object; })
+      .def_property_readonly("w", [](const LinearContext& s) { return s.w.object; })
+      .def_property_readonly("kind", &LinearContext::saved_name, "'y', 'z' or 'nothing': which [M, N] array is saved.")
       .def_property_readonly("saved_activation",
                              [](const LinearContext& s) {
-                               return s.saved_kind == SavedKind::nothing ? py::object(py::none())
-                                                                         : s.library.wrap(s.saved_activation);
+                               const SavedArray& saved = s.saved_activation;
+                               return saved.object ? saved.object : s.library.wrap(saved);
                              })
       .def_property_readonly(
-          "active_outputs",
-          [](const LinearContext& s) {
-            return s.drops_to_zero ? s.outputs.array(s.w.shape(0)) : py::object(py::none());
-          },
+          "active_outputs", &active_outputs,
           "bool [N], False for the columns of y that unit dropout has set to 0; None where there are none.");
-  m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("activation"),
-        py::arg("p"), py::arg("rng"), py::arg("dropout_first"), py::arg("input_p"), py::arg("residual"),
-        py::arg("granularity"), py::arg("active_inputs"), py::arg("out"), py::arg("save"));
-  m.def("restore_context", &restore_context, py::arg("x"), py::arg("w"), py::arg("saved_activation"),
-        py::arg("has_bias"), py::arg("activation"), py::arg("p"), py::arg("rng"), py::arg("dropout_first"),
-        py::arg("input_p"), py::arg("has_residual"), py::arg("granularity"));
-  m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("saved"), py::arg("dx"), py::arg("dw"),
-        py::arg("db"));
+  forbid_new(m.attr("LinearContext"));
+  m.def("set_tf32", &set_tf32, py::arg("on"));
+  m.def("get_tf32", &get_tf32);
+  def<&linear_forward>(m, "linear_forward",
+                       {"x", "w", "b", "activation", "p", "rng", "dropout_first", "input_p", "residual", "granularity",
+                        "active_inputs", "out", "z", "save"});
+  def<&linear_backward>(m, "linear_backward", {"dy", "saved", "dx", "dw", "db"});
+  def<&linear_gradients>(m, "linear_gradients",
+                         {"dy", "x", "w", "saved_activation", "has_bias", "has_residual", "activation", "p", "rng",
+                          "dropout_first", "input_p", "granularity", "dx", "dw", "db"});
 }
 
 }  // namespace fusedrop::bind

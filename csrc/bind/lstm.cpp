@@ -2,73 +2,66 @@
 #include <cstring>
 #include <string>
 
-#include "bind/array/array.hpp"
-#include "bind/array/destinations.hpp"
-#include "bind/array/dlpack.hpp"
-#include "bind/array/text.hpp"
+#include "arrays/numpy.hpp"
+#include "bind/call/destinations.hpp"
+#include "bind/call/saved_array.hpp"
+#include "bind/options/arguments.hpp"
 #include "bind/options/philox.hpp"
 #include "bind/register.hpp"
-#include "cpu/runtime/dispatch.hpp"
+#include "core/params/lstm.hpp"
 
 namespace fusedrop::bind {
+
+using namespace arrays;
 namespace {
 
-struct LstmContext {
-  py::array x, w_ih, w_hh, c0;
-  py::array gates, cells, h_prev;
+struct LSTMContext {
+  Library library;  // of x
+  SavedArray x, w_ih, w_hh, c0;
+  Array gates, cells, h_prev;
   i64 B, T, I, H;
   bool has_bias, return_sequences;
   GateMasks input, recurrent;
-  ArrayLibrary library;  // of x
 };
 
-py::array float_array(const py::handle& value, const char* name) {
-  const py::array a = floating_array(value, name);
-  if (dtype_of(a) == Dtype::bfloat16)
-    throw py::type_error(std::string(name) + " must be float32 or float64 in an LSTM; got bfloat16");
-  return a;
-}
+// What an argument must be: its shape, the notation of the shape, and the arguments that determine it.
+struct Expected {
+  const char *name, *dims;
+  Dims shape;
+  const char* like_name;
+};
 
-// An array of the dtype of `like` and of this shape; `dims` is the notation of the shape.
-py::array array_of_shape(const py::handle& value, const char* name, const char* dims,
-                         std::initializer_list<py::ssize_t> shape, const py::array& like, const char* like_name) {
-  const py::array a = array_like(value, name, like, like_name);
-  bool same = a.ndim() == static_cast<py::ssize_t>(shape.size());
-  py::ssize_t axis = 0;
-  for (const py::ssize_t size : shape) same = same && a.shape(axis++) == size;
-  if (!same)
+Array array_of_shape(const Call& call, const py::handle& value, const Expected& expected, const Array& like) {
+  const auto& [name, dims, shape, like_name] = expected;
+  Array a = call.like(value, name, like, like_name);
+  if (a.shape != shape)
     throw py::value_error(std::string(name) + " must be " + dims + " = " + shape_text(shape) + " to match " +
-                          like_name + "; got " + shape_text(a));
+                          like_name + "; got " + shape_text(a.shape));
   return a;
-}
-
-const void* data_or_null(const py::object& a) {
-  return a.is_none() ? nullptr : py::reinterpret_borrow<py::array>(a).data();
 }
 
 // w_hh [4H, H], whose shape determines H.
-py::array recurrent_weight(const py::handle& value, const py::array& x) {
-  const py::array w = array_like(value, "w_hh", x, "x");
-  if (w.ndim() != 2 || w.shape(0) != 4 * w.shape(1))
-    throw py::value_error("w_hh must be [4H, H], the gates i, f, c, o below each other; got " + shape_text(w));
+Array recurrent_weight(const Call& call, const py::handle& value, const Array& x) {
+  Array w = call.like(value, "w_hh", x, "x");
+  if (w.rank() != 2 || w.shape[0] != 4 * w.shape[1])
+    throw py::value_error("w_hh must be [4H, H], the gates i, f, c, o below each other; got " + shape_text(w.shape));
   return w;
 }
 
-// A state [B,H] in C order; zeros for None.
-py::array state_array(const py::handle& value, const char* name, i64 B, i64 H, const py::array& x) {
-  if (value.is_none()) {
-    py::array zeros = new_array({B, H}, x);
-    std::memset(zeros.mutable_data(), 0, static_cast<std::size_t>(zeros.nbytes()));
-    return zeros;
-  }
-  return contiguous(array_of_shape(value, name, "[B, H]", {B, H}, x, "x and w_hh"));
+// A state [B,H]; zeros for None.
+Array state_array(const Call& call, const py::handle& value, const char* name, const LSTMContext& s) {
+  if (!value.is_none()) return array_of_shape(call, value, {name, "[B, H]", {s.B, s.H}, "x and w_hh"}, s.x);
+  Array zeros = call.empty({s.B, s.H}, s.x.type);
+  std::memset(zeros.data, 0, static_cast<std::size_t>(zeros.size() * zeros.item_bytes()));
+  return zeros;
 }
 
 // The caller's rng, for masks whose rows are b*T + t: its row0 counts sequences. With time_constant the T rows of a
 // sequence share one mask row.
 py::object sequence_rng(const py::handle& rng, i64 B, i64 T, bool time_constant) {
-  if (!py::isinstance<Philox>(rng)) return py::reinterpret_borrow<py::object>(rng);  // None, or make_mask's error
-  Philox key = rng.cast<Philox>();
+  const auto* given = instance_of<Philox>(rng);
+  if (given == nullptr) return py::reinterpret_borrow<py::object>(rng);  // None, or make_mask's error
+  Philox key = *given;
   if (key.repeat != 1 || key.period != 0 || key.col0 != 0)
     throw py::value_error(
         "rng must have repeat 1, period None and col0 0 for an LSTM, whose time_constant says what is repeated; got " +
@@ -85,193 +78,200 @@ py::object sequence_rng(const py::handle& rng, i64 B, i64 T, bool time_constant)
 
 GateMasks masks_of_gates(const Mask& mask, bool gate_masks) { return {mask, gate_masks && mask.threshold != 0}; }
 
-Matrix rows_of(const py::array& a) {  // [B,T,N] in C order as [B*T,N]
-  return {a.data(), a.shape(2), 1};
+Matrix rows_of(const Array& a) {  // [B,T,N] in C order as [B*T,N]
+  return {a.data, a.shape[2], 1};
 }
 
-// The arguments that the forward and the backward kernel have in common.
+// The members that forward's and backward's arguments have in common.
 template <class Args>
-Args common_args(const LstmContext& saved) {
+Args common_args(const LSTMContext& s) {
   Args args{};
-  args.dtype = dtype_of(saved.x);
-  args.B = saved.B, args.T = saved.T, args.I = saved.I, args.H = saved.H;
-  args.x = rows_of(saved.x);
-  args.w_ih = matrix(saved.w_ih);
-  args.w_hh = matrix(saved.w_hh);
-  args.c0 = saved.c0.data();
-  args.input = saved.input;
-  args.recurrent = saved.recurrent;
+  args.dtype = dtype_of(s.x);
+  args.B = s.B, args.T = s.T, args.I = s.I, args.H = s.H;
+  args.x = rows_of(s.x);
+  args.w_ih = matrix(s.w_ih);
+  args.w_hh = matrix(s.w_hh);
+  args.c0 = s.c0.data;
+  args.input = s.input;
+  args.recurrent = s.recurrent;
   return args;
 }
 
-// The checked arguments of a forward call. No array has been made except zeros for missing states.
-struct ForwardCall {
-  LstmContext saved;  // without the results of forward
-  py::object b;
-  py::array h0;
+// The operands that are saved, and the sizes. w_hh comes before w_ih, because it determines H.
+void set_operands(const Call& call, const Arguments<3>& operands, LSTMContext& s) {
+  const auto& [x_arg, w_ih_arg, w_hh_arg] = operands;
+  s.x = call.floating(x_arg, "x");
+  if (s.x.type == kBfloat16) throw py::type_error("x must be float32 or float64 in an LSTM; got bfloat16");
+  require_rank(s.x, "x", 3, "[B, T, I]");
+  s.w_hh = recurrent_weight(call, w_hh_arg, s.x);
+  s.B = s.x.shape[0], s.T = s.x.shape[1], s.I = s.x.shape[2], s.H = s.w_hh.shape[1];
+  s.w_ih = array_of_shape(call, w_ih_arg, {"w_ih", "[4H, I]", {4 * s.H, s.I}, "x and w_hh"}, s.x);
+}
+
+struct LSTMOptions {
+  double input_p, recurrent_p;
+  bool time_constant, gate_masks, return_sequences;
+  py::handle rng;
 };
 
-ForwardCall check_arguments(const py::handle& x_arg, const py::handle& w_ih_arg, const py::handle& w_hh_arg,
-                            const py::handle& b_arg, const py::handle& h0_arg, const py::handle& c0_arg,
-                            const py::handle& input_p_arg, const py::handle& recurrent_p_arg, const py::handle& rng_arg,
-                            const py::handle& time_constant_arg, const py::handle& gate_masks_arg,
-                            const py::handle& return_sequences_arg) {
-  const py::array x = float_array(as_array(x_arg, "x"), "x");
-  require_rank(x, "x", 3, "[B, T, I]");
-  const py::array w_hh = recurrent_weight(as_array(w_hh_arg, "w_hh"), x);
-  const i64 B = x.shape(0), T = x.shape(1), I = x.shape(2), H = w_hh.shape(1);
-  const py::array w_ih = array_of_shape(as_array(w_ih_arg, "w_ih"), "w_ih", "[4H, I]", {4 * H, I}, x, "x and w_hh");
-  py::object b = as_array(b_arg, "b");
-  if (!b.is_none()) b = array_of_shape(b, "b", "[4H]", {4 * H}, x, "w_hh");
-  const py::array h0 = state_array(as_array(h0_arg, "h0"), "h0", B, H, x),
-                  c0 = state_array(as_array(c0_arg, "c0"), "c0", B, H, x);
+// Runs before any array is viewed, see linear.cpp.
+LSTMOptions lstm_options(const Arguments<6>& arguments) {
+  const auto& [input_p_arg, recurrent_p_arg, rng, time_constant, gate_masks, return_sequences] = arguments;
   const double input_p = probability(input_p_arg, "input_p"), recurrent_p = probability(recurrent_p_arg, "recurrent_p");
-  const bool time_constant = flag(time_constant_arg, "time_constant");
-  const bool gate_masks = gate_masks_arg.is_none() ? recurrent_p != 0 : flag(gate_masks_arg, "gate_masks");
-  const bool return_sequences = flag(return_sequences_arg, "return_sequences");
+  return {input_p,
+          recurrent_p,
+          flag(time_constant, "time_constant"),
+          gate_masks.is_none() ? recurrent_p != 0 : flag(gate_masks, "gate_masks"),
+          flag(return_sequences, "return_sequences"),
+          rng};
+}
+
+void set_options(const LSTMOptions& options, LSTMContext& s) {
+  const auto& [input_p, recurrent_p, time_constant, gate_masks, return_sequences, rng_arg] = options;
+  s.return_sequences = return_sequences;
   const i64 masks = gate_masks ? kGates : 1;
-  const py::object rng = sequence_rng(rng_arg, B, T, time_constant);
-  const Mask input_mask = make_input_mask(rng, input_p, "input_p", false, B * T, masks * I);
-  const Mask recurrent_mask = make_mask(rng, recurrent_p, "recurrent_p", false, B * T, masks * H);
-  return {{contiguous(x),
-           w_ih,
-           w_hh,
-           c0,
-           {},
-           {},
-           {},
-           B,
-           T,
-           I,
-           H,
-           !b.is_none(),
-           return_sequences,
-           masks_of_gates(input_mask, gate_masks),
-           masks_of_gates(recurrent_mask, gate_masks),
-           ArrayLibrary(x_arg)},
-          b,
-          h0};
+  const py::object rng = sequence_rng(rng_arg, s.B, s.T, time_constant);
+  s.input = masks_of_gates(make_input_mask(rng, input_p, "input_p", false, s.B * s.T, masks * s.I), gate_masks);
+  s.recurrent = masks_of_gates(make_mask(rng, recurrent_p, "recurrent_p", false, s.B * s.T, masks * s.H), gate_masks);
 }
 
-py::tuple lstm_forward(const py::handle& x_arg, const py::handle& w_ih_arg, const py::handle& w_hh_arg,
-                       const py::handle& b_arg, const py::handle& h0_arg, const py::handle& c0_arg,
-                       const py::handle& input_p, const py::handle& recurrent_p, const py::handle& rng,
-                       const py::handle& time_constant, const py::handle& gate_masks,
-                       const py::handle& return_sequences, bool save) {
-  auto [saved, b, h0] = check_arguments(x_arg, w_ih_arg, w_hh_arg, b_arg, h0_arg, c0_arg, input_p, recurrent_p, rng,
-                                        time_constant, gate_masks, return_sequences);
-  const i64 B = saved.B, T = saved.T, H = saved.H;
-  saved.gates = new_array({kGates, B, T, H}, saved.x);
-  saved.cells = new_array({B, T, H}, saved.x);
-  saved.h_prev = new_array({B, T, H}, saved.x);
-  py::array h = new_array({B, H}, saved.x), c = new_array({B, H}, saved.x);
-  py::array y = saved.return_sequences ? new_array({B, T, H}, saved.x) : py::array();
+py::object lstm_forward(const Arguments<13>& arguments) {
+  const auto& [x_arg, w_ih_arg, w_hh_arg, b_arg, h0_arg, c0_arg, input_p, recurrent_p, rng, time_constant, gate_masks,
+               return_sequences, save] = arguments;
+  LSTMContext s{};
+  s.library = Library(x_arg, "x", RunsOn::cpu_only);
+  const Call call(s.library);
+  const LSTMOptions options = lstm_options({input_p, recurrent_p, rng, time_constant, gate_masks, return_sequences});
+  set_operands(call, {x_arg, w_ih_arg, w_hh_arg}, s);
+  const Array b = b_arg.is_none() ? Array{} : array_of_shape(call, b_arg, {"b", "[4H]", {4 * s.H}, "w_hh"}, s.x);
+  s.has_bias = static_cast<bool>(b);
+  const Array h0 = contiguous(state_array(call, h0_arg, "h0", s));
+  s.c0 = state_array(call, c0_arg, "c0", s);
+  set_options(options, s);
+  const Type& type = s.x.type;
+  const bool x_is_callers = s.x.contiguous(), c0_is_callers = s.c0.contiguous() && !c0_arg.is_none();
+  s.x = contiguous(s.x);
+  s.c0 = contiguous(s.c0);
+  s.gates = call.empty({kGates, s.B, s.T, s.H}, type);
+  s.cells = call.empty({s.B, s.T, s.H}, type);
+  s.h_prev = call.empty({s.B, s.T, s.H}, type);
+  const Array h = call.empty({s.B, s.H}, type), c = call.empty({s.B, s.H}, type);
+  // The last output is an array of its own, because the caller can change it or h in place.
+  const Array y = call.empty(s.return_sequences ? Dims{s.B, s.T, s.H} : Dims{s.B, s.H}, type);
 
-  auto args = common_args<LstmForwardArgs>(saved);
-  args.b = data_or_null(b);
-  if (saved.has_bias) args.b_stride = stride(py::reinterpret_borrow<py::array>(b), 0);
-  args.h0 = h0.data();
-  args.y = saved.return_sequences ? y.mutable_data() : nullptr;
-  args.h = h.mutable_data();
-  args.c = c.mutable_data();
-  args.gates = saved.gates.mutable_data();
-  args.cells = saved.cells.mutable_data();
-  args.h_prev = saved.h_prev.mutable_data();
-  {
-    py::gil_scoped_release release;
-    cpu::backend().lstm_forward(args);
-  }
-  if (!saved.return_sequences)
-    y = h.attr("copy")().cast<py::array>();  // a copy, because the caller can change one of them in place
-  const ArrayLibrary library = saved.library;
-  py::tuple last_state = py::make_tuple(library.wrap(h), library.wrap(c));
-  if (!save) return py::make_tuple(library.wrap(y), std::move(last_state));
-  return py::make_tuple(library.wrap(y), std::move(last_state), std::move(saved));
+  auto args = common_args<LstmForwardArgs>(s);
+  if (b) args.b = b.data, args.b_stride = b.strides[0];
+  args.h0 = h0.data;
+  args.y = s.return_sequences ? y.data : nullptr;
+  args.h = h.data;
+  args.c = c.data;
+  args.gates = s.gates.data;
+  args.cells = s.cells.data;
+  args.h_prev = s.h_prev.data;
+  call.run(kernels::lstm_forward, args, {});
+  if (!s.return_sequences) std::memcpy(y.data, h.data, static_cast<std::size_t>(h.size() * h.item_bytes()));
+  py::tuple last_state = py::make_tuple(call.wrap(h), call.wrap(c));
+  py::object result = call.wrap(y);
+  if (save.ptr() != Py_True) return py::make_tuple(std::move(result), std::move(last_state));
+  if (x_is_callers) s.x.save(x_arg);
+  s.w_ih.save(w_ih_arg);
+  s.w_hh.save(w_hh_arg);
+  if (c0_is_callers) s.c0.save(c0_arg);
+  return py::make_tuple(std::move(result), std::move(last_state), std::move(s));
 }
 
-// The gradients by y [B,T,H], where forward returned all of it, and by the last state; in C order, or None.
+// The gradients by y [B,T,H], where forward returned all of it, and by the last state; in C order, or none.
 struct OutputGradients {
-  py::object dy, dh, dc;
+  Array dy, dh, dc;
 };
 
-OutputGradients output_gradients(const LstmContext& saved, const py::object& dy, const py::object& dh,
-                                 const py::object& dc) {
-  const i64 B = saved.B, T = saved.T, H = saved.H;
-  const auto last = [&](const py::object& gradient, const char* name, const char* of) -> py::object {
-    if (gradient.is_none()) return py::none();
-    return contiguous(array_of_shape(gradient, name, "[B, H]", {B, H}, saved.x, of));
+// sum += a, element by element; both are [B,H] in C order.
+template <class T>
+void add_to(const Array& a, const Array& sum) {
+  const auto* from = static_cast<const T*>(a.data);
+  auto* to = static_cast<T*>(sum.data);
+  for (i64 i = 0; i < a.size(); ++i) to[i] = from[i] + to[i];
+}
+
+OutputGradients output_gradients(const Call& call, const LSTMContext& s, const Arguments<3>& arguments) {
+  const auto& [dy_arg, dh_arg, dc_arg] = arguments;
+  const auto last = [&](const py::handle& gradient, const char* name, const char* of) -> Array {
+    if (gradient.is_none()) return {};
+    return contiguous(array_of_shape(call, gradient, {name, "[B, H]", {s.B, s.H}, of}, s.x));
   };
-  OutputGradients gradients{py::none(), {}, {}};
-  if (saved.return_sequences)
-    gradients.dy = contiguous(array_of_shape(dy, "dy", "[B, T, H]", {B, T, H}, saved.x, "y"));
+  OutputGradients gradients;
+  if (s.return_sequences)
+    gradients.dy = contiguous(array_of_shape(call, dy_arg, {"dy", "[B, T, H]", {s.B, s.T, s.H}, "y"}, s.x));
   else
-    array_of_shape(dy, "dy", "[B, H]", {B, H}, saved.x, "y");
-  gradients.dh = last(dh, "dh", "h");
-  gradients.dc = last(dc, "dc", "c");
-  if (saved.return_sequences) return gradients;
-  const py::object by_y = last(dy, "dy", "y");  // y is the last h
-  gradients.dh = gradients.dh.is_none() ? by_y : py::module_::import("numpy").attr("add")(by_y, gradients.dh);
+    array_of_shape(call, dy_arg, {"dy", "[B, H]", {s.B, s.H}, "y"}, s.x);
+  gradients.dh = last(dh_arg, "dh", "h");
+  gradients.dc = last(dc_arg, "dc", "c");
+  if (s.return_sequences) return gradients;
+  const Array by_y = last(dy_arg, "dy", "y");  // y is the last h
+  if (!gradients.dh) {
+    gradients.dh = by_y;
+    return gradients;
+  }
+  const Array sum = call.empty(by_y.shape, by_y.type);
+  std::memcpy(sum.data, gradients.dh.data, static_cast<std::size_t>(sum.size() * sum.item_bytes()));
+  if (sum.type == kFloat64)
+    add_to<double>(by_y, sum);
+  else
+    add_to<float>(by_y, sum);
+  gradients.dh = sum;
   return gradients;
 }
 
-py::tuple lstm_backward(const py::handle& dy_arg, const py::handle& saved_arg, const py::handle& dh_arg,
-                        const py::handle& dc_arg, const py::handle& dx_arg, const py::handle& dw_ih_arg,
-                        const py::handle& dw_hh_arg, const py::handle& db_arg) {
-  if (!py::isinstance<LstmContext>(saved_arg))
-    throw py::type_error("saved must be what lstm_forward returned; got " + type_text(saved_arg));
-  const LstmContext& saved = saved_arg.cast<const LstmContext&>();
-  const i64 B = saved.B, T = saved.T, I = saved.I, H = saved.H;
-  const py::array& x = saved.x;
-  const py::object dy = as_array(dy_arg, "dy"), dh = as_array(dh_arg, "dh"), dc = as_array(dc_arg, "dc");
-  const OutputGradients gradients = output_gradients(saved, dy, dh, dc);
-  const std::initializer_list<NamedArray> inputs = {
-      {"dy", dy}, {"dh", dh}, {"dc", dc}, {"x", saved.x}, {"w_ih", saved.w_ih}, {"w_hh", saved.w_hh}, {"c0", saved.c0}};
-  const py::object db_view = as_array(db_arg, "db");
-  if (!saved.has_bias && !PyBool_Check(db_view.ptr()))
-    throw py::type_error("db must be True or False for an LSTM without bias; got " + repr_text(db_view));
-  py::object dx = destination(as_array(dx_arg, "dx"), "dx", "[B, T, I]", {B, T, I}, x, inputs);
-  py::object dw_ih = destination(as_array(dw_ih_arg, "dw_ih"), "dw_ih", "[4H, I]", {4 * H, I}, x, inputs);
-  py::object dw_hh = destination(as_array(dw_hh_arg, "dw_hh"), "dw_hh", "[4H, H]", {4 * H, H}, x, inputs);
-  py::object db = saved.has_bias ? destination(db_view, "db", "[4H]", {4 * H}, x, inputs) : py::object(py::none());
-  refuse_shared({{"dx", dx}, {"dw_ih", dw_ih}, {"dw_hh", dw_hh}, {"db", db}});
-  py::array dh0 = new_array({B, H}, x), dc0 = new_array({B, H}, x), dz = new_array({B, T, kGates * H}, x);
+py::object lstm_backward(const Arguments<8>& arguments) {
+  const auto& [dy_arg, saved_arg, dh_arg, dc_arg, dx_arg, dw_ih_arg, dw_hh_arg, db_arg] = arguments;
+  const auto* context = instance_of<LSTMContext>(saved_arg);
+  if (context == nullptr) throw py::type_error("saved must be what lstm_forward returned; got " + type_text(saved_arg));
+  const LSTMContext& s = *context;
+  s.x.require_unchanged("x");
+  s.w_ih.require_unchanged("w_ih");
+  s.w_hh.require_unchanged("w_hh");
+  s.c0.require_unchanged("c0");
+  const Call call(s.library);
+  const auto [dy, dh, dc] = output_gradients(call, s, {dy_arg, dh_arg, dc_arg});
+  Destination dx{dx_arg, "dx", "[B, T, I]", {s.B, s.T, s.I}}, dw_ih{dw_ih_arg, "dw_ih", "[4H, I]", {4 * s.H, s.I}};
+  Destination dw_hh{dw_hh_arg, "dw_hh", "[4H, H]", {4 * s.H, s.H}}, db{db_arg, "db", "[4H]", {4 * s.H}};
+  if (!s.has_bias) refuse_bias_gradient(db, "an LSTM");
+  set_arrays(call, {&dx, &dw_ih, &dw_hh, &db}, s.x.type,
+             {{"dy", &dy}, {"dh", &dh}, {"dc", &dc}, {"x", &s.x}, {"w_ih", &s.w_ih}, {"w_hh", &s.w_hh}, {"c0", &s.c0}});
+  const Array dh0 = call.empty({s.B, s.H}, s.x.type), dc0 = call.empty({s.B, s.H}, s.x.type);
+  const Array dz = call.empty({s.B, s.T, kGates * s.H}, s.x.type);
 
-  auto args = common_args<LstmBackwardArgs>(saved);
-  args.dy = data_or_null(gradients.dy);
-  args.dh = data_or_null(gradients.dh);
-  args.dc = data_or_null(gradients.dc);
-  args.gates = saved.gates.data();
-  args.cells = saved.cells.data();
-  args.h_prev = saved.h_prev.data();
-  args.dz = dz.mutable_data();
-  args.dx = data_of(dx);
-  args.dw_ih = data_of(dw_ih);
-  args.dw_hh = data_of(dw_hh);
-  args.db = data_of(db);
-  args.dh0 = dh0.mutable_data();
-  args.dc0 = dc0.mutable_data();
-  {
-    py::gil_scoped_release release;
-    cpu::backend().lstm_backward(args);
-  }
-  const ArrayLibrary& library = saved.library;
-  return py::make_tuple(returned_gradient(library, dx_arg, dx), returned_gradient(library, dw_ih_arg, dw_ih),
-                        returned_gradient(library, dw_hh_arg, dw_hh), returned_gradient(library, db_arg, db),
-                        library.wrap(dh0), library.wrap(dc0));
+  auto args = common_args<LstmBackwardArgs>(s);
+  args.dy = dy.data;
+  args.dh = dh.data;
+  args.dc = dc.data;
+  args.gates = s.gates.data;
+  args.cells = s.cells.data;
+  args.h_prev = s.h_prev.data;
+  args.dz = dz.data;
+  args.dx = dx.array.data;
+  args.dw_ih = dw_ih.array.data;
+  args.dw_hh = dw_hh.array.data;
+  args.db = db.array.data;
+  args.dh0 = dh0.data;
+  args.dc0 = dc0.data;
+  call.run(kernels::lstm_backward, args, {});
+  return py::make_tuple(returned_gradient(call, dx), returned_gradient(call, dw_ih), returned_gradient(call, dw_hh),
+                        returned_gradient(call, db), call.wrap(dh0), call.wrap(dc0));
 }
 
 }  // namespace
 
 void register_lstm(py::module_& m) {
-  py::class_<LstmContext>(
+  py::class_<LSTMContext>(
       m, "LSTMContext",
       "What lstm_forward saves for lstm_backward: x, the weights, the gates, c and h; no mask. Opaque.",
       py::is_final());
-  m.def("lstm_forward", &lstm_forward, py::arg("x"), py::arg("w_ih"), py::arg("w_hh"), py::arg("b"), py::arg("h0"),
-        py::arg("c0"), py::arg("input_p"), py::arg("recurrent_p"), py::arg("rng"), py::arg("time_constant"),
-        py::arg("gate_masks"), py::arg("return_sequences"), py::arg("save"));
-  m.def("lstm_backward", &lstm_backward, py::arg("dy"), py::arg("saved"), py::arg("dh"), py::arg("dc"), py::arg("dx"),
-        py::arg("dw_ih"), py::arg("dw_hh"), py::arg("db"));
+  forbid_new(m.attr("LSTMContext"));
+  def<&lstm_forward>(m, "lstm_forward",
+                     {"x", "w_ih", "w_hh", "b", "h0", "c0", "input_p", "recurrent_p", "rng", "time_constant",
+                      "gate_masks", "return_sequences", "save"});
+  def<&lstm_backward>(m, "lstm_backward", {"dy", "saved", "dh", "dc", "dx", "dw_ih", "dw_hh", "db"});
 }
 
 }  // namespace fusedrop::bind

@@ -1,73 +1,75 @@
 // optim: the parts of a training step outside the layers: softmax_cross_entropy, sgd_step, adam_step.
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <vector>
 
-#include "bind/array/array.hpp"
-#include "bind/array/text.hpp"
+#include "arrays/numpy.hpp"
+#include "bind/call/call.hpp"
+#include "bind/options/arguments.hpp"
 #include "bind/register.hpp"
-#include "cpu/runtime/dispatch.hpp"
+#include "core/params/elementwise.hpp"
+#include "core/params/optim.hpp"
 
 namespace fusedrop::bind {
 namespace {
 
-using Labels = py::array_t<std::int64_t, py::array::c_style>;
-
-// The caller (functional/loss.py) has checked the arguments: all are C-contiguous, and labels or target is None.
-py::tuple softmax_cross_entropy(const py::array& logits, const py::object& labels, const py::object& target) {
-  const i64 M = logits.shape(0), N = logits.shape(1);
-  py::array gradient = new_array({M, N}, logits);
+// The caller (functional/loss.py) has checked the arguments: all are NumPy arrays in C order, and labels or target is
+// None.
+py::object softmax_cross_entropy(const Arguments<3>& arguments) {
+  const auto& [logits_arg, labels_arg, target_arg] = arguments;
+  const Library library(logits_arg, "logits");
+  const Call call(library);
+  const Array logits = call.floating(logits_arg, "logits");
+  const i64 M = logits.shape[0], N = logits.shape[1];
+  const Array gradient = call.empty(logits.shape, logits.type);
   std::vector<double> row_loss(static_cast<std::size_t>(M));
-  SoftmaxArgs args{dtype_of(logits), M, N, logits.data(), nullptr, nullptr, gradient.mutable_data(), row_loss.data()};
-  Labels classes;
-  py::array rows;
-  if (labels.is_none()) {
-    rows = target.cast<py::array>();
-    args.target = rows.data();
+  SoftmaxArgs args{dtype_of(logits), M, N, logits.data, nullptr, nullptr, gradient.data, row_loss.data()};
+  Array classes, rows;
+  if (labels_arg.is_none()) {
+    rows = call.floating(target_arg, "target");
+    args.target = rows.data;
   } else {
-    classes = labels.cast<Labels>();
-    args.labels = classes.data();
+    classes = call.view(labels_arg, "labels");
+    args.labels = static_cast<const i64*>(classes.data);
   }
-  double loss = 0;
-  {
-    py::gil_scoped_release release;
-    cpu::backend().softmax_cross_entropy(args);
-    for (const double row : row_loss) loss += row;
-  }
-  return py::make_tuple(M == 0 ? 0.0 : loss / static_cast<double>(M), gradient);
+  call.run(kernels::softmax_cross_entropy, args, {});
+  const double loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0);
+  return py::make_tuple(M == 0 ? 0.0 : loss / static_cast<double>(M), call.wrap(gradient));
 }
 
 // The data of an array of an optimizer's state, in C order and of the accumulator type; null for None.
-void* state_data(const py::handle& state, const py::array& value) {
+void* state_data(const Call& call, const py::handle& state, const Array& value) {
   if (state.is_none()) return nullptr;
-  py::array a = py::reinterpret_borrow<py::array>(state);
-  const py::ssize_t itemsize = value.itemsize() == 8 ? 8 : 4;
-  if (shape_text(a) != shape_text(value) || a.itemsize() != itemsize || (a.flags() & py::array::c_style) == 0)
-    throw py::value_error("the optimizer's state must fit its parameter " + shape_text(value) + "; got " +
-                          shape_text(a) + ": was the parameter replaced by one of another shape or dtype?");
-  return a.mutable_data();
+  const Array a = call.view(state, "state");
+  if (a.shape != value.shape || a.item_bytes() != (value.item_bytes() == 8 ? 8 : 4) || !a.contiguous())
+    throw py::value_error("the optimizer's state must fit its parameter " + shape_text(value.shape) + "; got " +
+                          shape_text(a.shape) + ": was the parameter replaced by one of another shape or dtype?");
+  return a.data;
 }
 
 // The parameters of a step, given as tuples (name, value, grad, first, second, penalized). Holds the gradients, so that
 // copies of strided ones live until the step has run.
 class ParameterList {
  public:
-  explicit ParameterList(const py::sequence& parameters) {
+  explicit ParameterList(const py::handle& parameters) {
     for (const py::handle item : parameters) {
       const auto parameter = py::reinterpret_borrow<py::tuple>(item);
-      const std::string name = parameter[0].cast<std::string>();
-      py::array value = floating_array(parameter[1], name.c_str());
-      if (!value.is(py::object(parameter[1])) || (value.flags() & py::array::c_style) == 0 || !value.writeable())
+      const std::string name = parameter[0].cast<std::string>(), gradient_name = name + "'s gradient";
+      const py::object value_arg = parameter[1], gradient_arg = parameter[2];
+      const Library library(value_arg, name.c_str(), RunsOn::cpu_only);
+      const Call call(library);
+      const Array value = call.floating(value_arg, name.c_str());
+      if (value.copied_from.first != nullptr || !value.contiguous() || value.read_only)
         throw py::value_error(name + " must be C-contiguous, aligned and writeable; got another array");
-      const std::string gradient_name = name + "'s gradient";
-      const py::array strided = array_like(parameter[2], gradient_name.c_str(), value, name.c_str());
-      if (shape_text(strided) != shape_text(value))
-        throw py::value_error(gradient_name + " must be " + shape_text(value) + " to match " + name + "; got " +
-                              shape_text(strided));
-      py::array grad = contiguous(strided);
-      parts_.push_back({dtype_of(value), value.mutable_data(), grad.data(), state_data(parameter[3], value),
-                        state_data(parameter[4], value), value.size(), parameter[5].cast<bool>()});
-      gradients_.push_back(std::move(grad));
+      const Array strided = call.like(gradient_arg, gradient_name.c_str(), value, name.c_str());
+      if (strided.shape != value.shape)
+        throw py::value_error(gradient_name + " must be " + shape_text(value.shape) + " to match " + name + "; got " +
+                              shape_text(strided.shape));
+      const Array gradient = contiguous(strided);
+      parts_.push_back({dtype_of(value), value.data, gradient.data, state_data(call, parameter[3], value),
+                        state_data(call, parameter[4], value), value.size(), parameter[5].cast<bool>()});
+      gradients_.push_back(gradient);
     }
   }
 
@@ -80,36 +82,40 @@ class ParameterList {
 
  private:
   std::vector<UpdatePart> parts_;
-  std::vector<py::array> gradients_;
+  std::vector<Array> gradients_;
 };
 
+double number(const py::handle& value) { return value.cast<double>(); }
+
 // The caller (training/optim.py) has checked the numbers.
-void sgd_step(const py::sequence& parameters, double lr, double momentum, bool nesterov, double l1, double l2) {
+py::object sgd_step(const Arguments<6>& arguments) {
+  const auto& [parameters, lr, momentum, nesterov, l1, l2] = arguments;
   UpdateArgs args{};
   args.rule = UpdateRule::sgd;
-  args.lr = lr, args.l1 = l1, args.l2 = l2;
-  args.beta1 = momentum, args.nesterov = nesterov;
+  args.lr = number(lr), args.l1 = number(l1), args.l2 = number(l2);
+  args.beta1 = number(momentum), args.nesterov = nesterov.ptr() == Py_True;
   ParameterList(parameters).run(args);
+  return py::none();
 }
 
-void adam_step(const py::sequence& parameters, double lr, double beta1, double beta2, double eps, double l1, double l2,
-               double step) {
+py::object adam_step(const Arguments<8>& arguments) {
+  const auto& [parameters, lr, beta1, beta2, eps, l1, l2, step] = arguments;
   UpdateArgs args{};
   args.rule = UpdateRule::adam;
-  args.lr = lr / (1 - std::pow(beta1, step)), args.l1 = l1, args.l2 = l2;
-  args.beta1 = beta1, args.beta2 = beta2, args.eps = eps;
-  args.root = 1 / std::sqrt(1 - std::pow(beta2, step));
+  args.l1 = number(l1), args.l2 = number(l2);
+  args.beta1 = number(beta1), args.beta2 = number(beta2), args.eps = number(eps);
+  args.lr = number(lr) / (1 - std::pow(args.beta1, number(step)));
+  args.root = 1 / std::sqrt(1 - std::pow(args.beta2, number(step)));
   ParameterList(parameters).run(args);
+  return py::none();
 }
 
 }  // namespace
 
 void register_optim(py::module_& m) {
-  m.def("softmax_cross_entropy", &softmax_cross_entropy, py::arg("logits"), py::arg("labels"), py::arg("target"));
-  m.def("sgd_step", &sgd_step, py::arg("parameters"), py::arg("lr"), py::arg("momentum"), py::arg("nesterov"),
-        py::arg("l1"), py::arg("l2"));
-  m.def("adam_step", &adam_step, py::arg("parameters"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"),
-        py::arg("eps"), py::arg("l1"), py::arg("l2"), py::arg("step"));
+  def<&softmax_cross_entropy>(m, "softmax_cross_entropy", {"logits", "labels", "target"});
+  def<&sgd_step>(m, "sgd_step", {"parameters", "lr", "momentum", "nesterov", "l1", "l2"});
+  def<&adam_step>(m, "adam_step", {"parameters", "lr", "beta1", "beta2", "eps", "l1", "l2", "step"});
 }
 
 }  // namespace fusedrop::bind

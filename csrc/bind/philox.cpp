@@ -3,19 +3,43 @@
 
 #include <pybind11/operators.h>
 
+#include <array>
 #include <cmath>
 #include <string>
 
-#include "bind/array/text.hpp"
-#include "bind/options/call.hpp"
+#include "arrays/text.hpp"
+#include "bind/options/arguments.hpp"
 #include "bind/register.hpp"
 
 namespace fusedrop::bind {
+
+using namespace arrays;
 namespace {
 
 constexpr u64 kMax32 = 0xffffffff;
 constexpr u64 kMax64 = ~u64{0};
 constexpr u64 kMaxOrigin = u64{1} << 62;
+
+// The arguments of a call, one for each name; null for an argument that was not passed.
+template <std::size_t N>
+std::array<py::object, N> bind_call(const std::string& function, const char* const (&names)[N], const py::args& args,
+                                    const py::kwargs& kwargs) {
+  std::array<py::object, N> bound;
+  if (args.size() > N)
+    throw py::type_error(function + " takes at most " + std::to_string(N) + " arguments; got " +
+                         std::to_string(args.size()));
+  for (std::size_t i = 0; i < args.size(); ++i) bound[i] = args[i];
+  for (const std::pair<py::handle, py::handle> item : kwargs) {
+    const auto& [key, value] = item;
+    const std::string name = key.cast<std::string>();
+    std::size_t i = 0;
+    while (i < N && name != names[i]) ++i;
+    if (i == N) throw py::type_error(function + " got an unexpected keyword argument '" + name + "'");
+    if (bound[i]) throw py::type_error(function + " got multiple values for argument '" + name + "'");
+    bound[i] = py::reinterpret_borrow<py::object>(value);
+  }
+  return bound;
+}
 
 // An argument that was not passed keeps its value in `rng`.
 Philox with_origin(Philox rng, const py::object& row0, const py::object& col0) {
@@ -82,6 +106,18 @@ std::string repr_philox(const Philox& rng) {
   return text + ")";
 }
 
+// Philox is constructed by __new__, not by __init__: no instance exists without a key, and none gets another key. With
+// pybind11's own __new__, Philox.__new__(Philox) has memory that nobody has initialized.
+PyObject* new_philox(PyTypeObject*, PyObject* args, PyObject* kwargs) {
+  try {
+    const auto named = kwargs == nullptr ? py::kwargs() : py::reinterpret_borrow<py::kwargs>(kwargs);
+    return py::cast(make(py::reinterpret_borrow<py::args>(args), named)).release().ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
 constexpr const char* kPhiloxDoc =
     R"(The key of one dropout mask: (seed, stream, step), and the array's origin in the global mask.
 
@@ -105,12 +141,12 @@ u64 integer_in(const py::handle& value, const char* name, u64 low, u64 high) {
   const bool may_be = !PyBool_Check(value.ptr()) && PyIndex_Check(value.ptr());
   const py::object index = py::reinterpret_steal<py::object>(may_be ? PyNumber_Index(value.ptr()) : nullptr);
   if (!index) {  // also for an array: it has __index__, which raises
-    PyErr_Clear();
+    if (may_be) discard_error();
     throw py::type_error(std::string(name) + " must be an integer in " + range() + "; got " + repr_text(value));
   }
   const u64 number = PyLong_AsUnsignedLongLong(index.ptr());
   const bool overflow = PyErr_Occurred() != nullptr;
-  if (overflow) PyErr_Clear();
+  if (overflow) discard_error();
   if (overflow || number < low || number > high)
     throw py::value_error(std::string(name) + " must be in " + range() + "; got " + repr_text(value));
   return number;
@@ -123,7 +159,7 @@ double probability(const py::handle& value, const char* name) {
     throw py::type_error(std::string(name) + " must be a number in [0, 1]; got " + repr_text(value));
   const double p = PyFloat_AsDouble(value.ptr());
   const bool overflow = PyErr_Occurred() != nullptr;  // an integer that is too large for a double
-  if (overflow) PyErr_Clear();
+  if (overflow) discard_error();
   if (overflow || !(p >= 0.0 && p <= 1.0))
     throw py::value_error(std::string(name) + " must be in [0, 1]; got " + repr_text(value));
   return p;
@@ -152,13 +188,14 @@ const Philox* philox_from(const py::handle& rng, double p, const char* p_name) {
     throw py::value_error("rng is required where " + std::string(p_name) +
                           " > 0: pass rng=fusedrop.Philox(seed, ...); got None");
   if (rng.is_none()) return nullptr;
-  if (!py::isinstance<Philox>(rng)) {
+  const auto* key = instance_of<Philox>(rng);
+  if (key == nullptr) {
     const std::string got = type_text(rng);
     const bool on_device = got == "DevicePhilox";
     throw py::type_error("rng must be a fusedrop.Philox or None; got " + got +
                          (on_device ? ", a key in a GPU's memory: the CPU cannot read it" : ""));
   }
-  return &rng.cast<const Philox&>();
+  return key;
 }
 
 Mask mask_of(const Philox* rng, double p, bool unit, i64 M, i64 N) {
@@ -199,9 +236,11 @@ Mask make_input_mask(const py::handle& rng, double p, const char* p_name, bool u
 }
 
 void register_philox(py::module_& m) {
-  py::class_<Philox>(m, "Philox", kPhiloxDoc, py::is_final())
-      .def(py::init(&make))
-      .def_readonly("seed", &Philox::seed)
+  py::class_<Philox> philox(m, "Philox", kPhiloxDoc, py::is_final());
+  auto* type = reinterpret_cast<PyTypeObject*>(philox.ptr());
+  type->tp_new = &new_philox;
+  type->tp_init = [](PyObject*, PyObject*, PyObject*) { return 0; };
+  philox.def_readonly("seed", &Philox::seed)
       .def_readonly("stream", &Philox::stream)
       .def_readonly("step", &Philox::step)
       .def_readonly("row0", &Philox::row0)
@@ -218,7 +257,7 @@ void register_philox(py::module_& m) {
            })
       .def("__hash__", [](const Philox& rng) { return py::hash(fields(rng)); })
       .def("__repr__", &repr_philox)
-      .def(py::pickle(&fields, [](const py::tuple& f) { return make(py::args(f), py::kwargs()); }));
+      .def("__reduce__", [](const Philox& rng) { return py::make_tuple(py::type::of<Philox>(), fields(rng)); });
 }
 
 }  // namespace fusedrop::bind

@@ -6,13 +6,15 @@
 #include <chrono>
 #include <string>
 
-#include "bind/array/text.hpp"
+#include "arrays/text.hpp"
 #include "bind/options/philox.hpp"
 #include "bind/register.hpp"
 #include "cpu/runtime/dispatch.hpp"
 #include "cpu/runtime/threads.hpp"
 
 namespace fusedrop::bind {
+
+using namespace arrays;
 namespace {
 
 namespace py = pybind11;
@@ -35,27 +37,19 @@ void set_num_threads(const py::object& threads) {
 double fma_peak(const std::string& dtype, double seconds) {
   if (dtype != "float32" && dtype != "float64" && dtype != "bfloat16")
     throw py::value_error("dtype must be float32, float64 or bfloat16; got " + dtype);
-  struct Burst {
-    Dtype dtype;
-    i64 rounds;
-    std::atomic<i64> flop{0};
-  } burst{dtype == "float64" ? Dtype::float64 : dtype == "bfloat16" ? Dtype::bfloat16 : Dtype::float32, 100'000};
+  const Dtype type = dtype == "float64" ? Dtype::float64 : dtype == "bfloat16" ? Dtype::bfloat16 : Dtype::float32;
+  i64 rounds = 100'000;
+  std::atomic<i64> flop{0};
   const auto run = [&] {
-    burst.flop = 0;
+    flop = 0;
     const auto start = std::chrono::steady_clock::now();
-    cpu::run_threads(
-        cpu::get_num_threads(),
-        [](int, void* p) {
-          Burst& b = *static_cast<Burst*>(p);
-          b.flop += cpu::backend().fma_burst(b.dtype, b.rounds);
-        },
-        &burst);
+    cpu::parallel_for(cpu::get_num_threads(), [&](int) { flop += cpu::backend().fma_burst(type, rounds); });
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   py::gil_scoped_release release;
-  burst.rounds = static_cast<i64>(static_cast<double>(burst.rounds) * seconds / run()) + 1;
+  rounds = static_cast<i64>(static_cast<double>(rounds) * seconds / run()) + 1;
   const double elapsed = run();
-  return static_cast<double>(burst.flop) / elapsed * 1e-9;
+  return static_cast<double>(flop) / elapsed * 1e-9;
 }
 
 }  // namespace

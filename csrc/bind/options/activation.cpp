@@ -3,9 +3,11 @@
 
 #include <string>
 
-#include "bind/array/text.hpp"
+#include "arrays/text.hpp"
 
 namespace fusedrop::bind {
+
+using namespace arrays;
 
 Activation activation_from(const pybind11::handle& value) {
   std::string known;

@@ -3,9 +3,11 @@
 
 #include <string>
 
-#include "bind/array/text.hpp"
+#include "arrays/numpy.hpp"
 
 namespace fusedrop::bind {
+
+using namespace arrays;
 namespace {
 
 // The 32 keep bits of a unit mask for columns j .. j+31.
@@ -26,24 +28,25 @@ u32 active_word(const unsigned char* active, i64 j, i64 n) {
 
 }  // namespace
 
-py::object active_columns_array(const py::handle& value, py::ssize_t n) {
+Array active_columns_array(const Call& call, const py::handle& value, i64 n) {
   const std::string name = "active_inputs";
-  if (value.is_none()) return py::none();
-  if (!py::isinstance<py::array_t<bool>>(value))
-    throw py::type_error(
-        name + " must be a NumPy array of bool or None; got " +
-        (py::isinstance<py::array>(value) ? dtype_text(py::reinterpret_borrow<py::array>(value)) : type_text(value)));
-  const auto active = py::reinterpret_borrow<py::array>(value);
-  if (active.ndim() != 1 || active.shape(0) != n)
-    throw py::value_error(name + " must be [K] = " + shape_text({n}) + " to match x; got " + shape_text(active));
-  return py::array_t<bool, py::array::c_style | py::array::forcecast>(active);
+  Array active = call.view(value, name.c_str(), "bool or None");
+  const bool bytes = call.on_device() && active.type == kByte;
+  if (active.type != kBoolean && !bytes)
+    throw py::type_error(name + " must be " + (is_numpy(value) ? "a NumPy array of " : "") + "bool or None; got " +
+                         type_name(active.type));
+  if (active.shape != Dims{n})
+    throw py::value_error(name + " must be [K] = " + shape_text({n}) + " to match x; got " + shape_text(active.shape));
+  if (call.on_device() && !active.contiguous())
+    throw py::value_error(name + " must be C-contiguous; got other strides");
+  return call.on_device() ? active : contiguous(active);
 }
 
-ActiveColumnList::ActiveColumnList(const Mask& mask, const py::object& active, i64 n) {
+ActiveColumnList::ActiveColumnList(const Mask& mask, const Array& active, i64 n) {
   const bool masked = mask.unit && mask.threshold != 0;
-  if (!masked && active.is_none()) return;
+  if (!masked && !active) return;
   // Read as bytes: a bool array that is a view of bytes can hold other values than 0 and 1.
-  const auto* bytes = active.is_none() ? nullptr : static_cast<const unsigned char*>(py::array(active).data());
+  const auto* bytes = static_cast<const unsigned char*>(active.data);
   auto lists = std::make_shared<Lists>();
   lists->index.reserve(static_cast<std::size_t>(n));
   for (i64 j = 0; j < n; j += kGroup) {
@@ -64,14 +67,6 @@ ActiveColumns ActiveColumnList::view() const {
   static const i64 none = 0;
   const i64* index = lists_->index.empty() ? &none : lists_->index.data();
   return {static_cast<i64>(lists_->index.size()), index, lists_->words.data()};
-}
-
-py::object ActiveColumnList::array(i64 n) const {
-  if (!lists_) return py::none();
-  py::array_t<bool> active(n);
-  bool* out = active.mutable_data();
-  for (i64 j = 0; j < n; ++j) out[j] = (lists_->words[static_cast<std::size_t>(j / kGroup)] >> (j % kGroup) & 1) != 0;
-  return std::move(active);
 }
 
 }  // namespace fusedrop::bind

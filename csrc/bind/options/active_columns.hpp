@@ -5,23 +5,22 @@
 #include <memory>
 #include <vector>
 
-#include "bind/array/array.hpp"
+#include "bind/call/call.hpp"
 #include "core/mask.hpp"
 
 namespace fusedrop::bind {
 
-// The argument active_inputs: None, or a bool array [n], else an error naming both sides.
-py::object active_columns_array(const py::handle& value, py::ssize_t n);
+// The argument active_inputs: a bool array [n] in C order, else an error naming both sides.
+Array active_columns_array(const Call& call, const py::handle& value, i64 n);
 
 class ActiveColumnList {
  public:
   ActiveColumnList() = default;  // all columns are active
-  // Of n columns, those that a unit mask keeps (any other mask keeps all of them) and that are true in `active`, a bool
-  // array, or None for all.
-  ActiveColumnList(const Mask& mask, const py::object& active, i64 n);
+  // Of n columns, those that a unit mask keeps (any other mask keeps all of them) and that are true in `active`; no
+  // array stands for all of them.
+  ActiveColumnList(const Mask& mask, const Array& active, i64 n);
 
   ActiveColumns view() const;  // valid as long as this object or a copy of it lives
-  py::object array(i64 n) const;  // bool [n], or None where all columns are active
 
  private:
   struct Lists {

@@ -60,19 +60,21 @@ def conv2d_forward(
 
     Channel dropout: Tompson et al., 1411.4280.
     """
+    strides, paddings = _pairs(stride, padding)
     return _core.conv2d_forward(
         x,
         w,
         b,
-        *_pairs(stride, padding),
-        checks.channels_last(layout),
-        activation,
-        p,
-        rng,
-        dropout_first,
-        input_p,
-        granularity,
-        SAVE,
+        stride=strides,
+        padding=paddings,
+        channels_last=checks.channels_last(layout),
+        activation=activation,
+        p=p,
+        rng=rng,
+        dropout_first=dropout_first,
+        input_p=input_p,
+        granularity=granularity,
+        save=SAVE,
     )
 
 
@@ -104,4 +106,4 @@ def conv2d_backward(
     Raises:
         TypeError, ValueError: as `conv2d_forward`.
     """
-    return _core.conv2d_backward(dy, saved, dx, dw, db)
+    return _core.conv2d_backward(dy, saved, dx=dx, dw=dw, db=db)

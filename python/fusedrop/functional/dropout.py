@@ -45,7 +45,7 @@ def dropout_forward(
 
     Srivastava et al., JMLR 15 (2014), section 10 for the two scalings.
     """
-    y = _core.dropout(x, p, rng, granularity, scaling)
+    y = _core.dropout(x, p=p, rng=rng, granularity=granularity, scaling=scaling)
     if not SAVE:
         return y  # type: ignore[return-value]
     return y, DropoutContext(tuple(x.shape), x.dtype, p, rng, granularity, scaling)
@@ -72,7 +72,7 @@ def dropout_backward(dy: Array, saved: DropoutContext) -> Array:
     if not isinstance(saved, DropoutContext):
         raise TypeError(f"saved must be what dropout_forward returned; got {type(saved).__name__}")
     _check_gradient(dy, saved.shape, saved.dtype)
-    return _core.dropout(dy, saved.p, saved.rng, saved.granularity, saved.scaling)
+    return _core.dropout_backward(dy, p=saved.p, rng=saved.rng, granularity=saved.granularity, scaling=saved.scaling)
 
 
 def _check_gradient(dy: Any, shape: tuple[int, ...], dtype: Any) -> None:
@@ -111,4 +111,4 @@ def dropout_mask(
 
     Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    return _core.dropout_mask(shape, p, rng, granularity, out)
+    return _core.dropout_mask(shape, p=p, rng=rng, granularity=granularity, out=out)

@@ -58,7 +58,19 @@ def linear_forward(
     Dropout: Srivastava et al., JMLR 15 (2014). A dropped element is 0 even where z is NaN or Inf.
     """
     return _core.linear_forward(
-        x, w, b, activation, p, rng, dropout_first, input_p, residual, granularity, active_inputs, out, SAVE
+        x,
+        w,
+        b,
+        activation=activation,
+        p=p,
+        rng=rng,
+        dropout_first=dropout_first,
+        input_p=input_p,
+        residual=residual,
+        granularity=granularity,
+        active_inputs=active_inputs,
+        out=out,
+        save=SAVE,
     )
 
 
@@ -92,4 +104,4 @@ def linear_backward(
     Raises:
         TypeError, ValueError: as `linear_forward`.
     """
-    return _core.linear_backward(dy, saved, dx, dw, db)
+    return _core.linear_backward(dy, saved, dx=dx, dw=dw, db=db)

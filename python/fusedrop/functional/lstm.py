@@ -81,7 +81,19 @@ def lstm_forward(
     recurrent neural networks", 1512.05287. A dropped element is 0 even where it is NaN or Inf.
     """
     return _core.lstm_forward(
-        x, w_ih, w_hh, b, h0, c0, input_p, recurrent_p, rng, time_constant, gate_masks, return_sequences, SAVE
+        x,
+        w_ih,
+        w_hh,
+        b,
+        h0=h0,
+        c0=c0,
+        input_p=input_p,
+        recurrent_p=recurrent_p,
+        rng=rng,
+        time_constant=time_constant,
+        gate_masks=gate_masks,
+        return_sequences=return_sequences,
+        save=SAVE,
     )
 
 
@@ -116,4 +128,4 @@ def lstm_backward(
     Raises:
         TypeError, ValueError: as `lstm_forward`.
     """
-    return LSTMGradients(*_core.lstm_backward(dy, saved, dh, dc, dx, dw_ih, dw_hh, db))
+    return LSTMGradients(*_core.lstm_backward(dy, saved, dh=dh, dc=dc, dx=dx, dw_ih=dw_ih, dw_hh=dw_hh, db=db))

@@ -73,9 +73,16 @@ def max_pool2d_forward(
 
     The semantics of torch.nn.functional.max_pool2d without dilation.
     """
-    options = windows(kernel_size, stride, padding)
+    kernel_sizes, strides, paddings = windows(kernel_size, stride, padding)
     return _core.pool_forward(
-        x, True, *options, checks.flag(ceil_mode, "ceil_mode"), False, checks.channels_last(layout), SAVE
+        x,
+        maximum=True,
+        kernel_size=kernel_sizes,
+        stride=strides,
+        padding=paddings,
+        ceil_mode=checks.flag(ceil_mode, "ceil_mode"),
+        channels_last=checks.channels_last(layout),
+        save=SAVE,
     )
 
 
@@ -95,7 +102,7 @@ def max_pool2d_backward(dy: Array, saved: PoolContext) -> Array:
     Raises:
         TypeError, ValueError: naming the argument and both sides.
     """
-    return _core.pool_backward(dy, True, saved)
+    return _core.pool_backward(dy, saved=saved, maximum=True)
 
 
 def avg_pool2d_forward(
@@ -123,9 +130,18 @@ def avg_pool2d_forward(
 
     The semantics of torch.nn.functional.avg_pool2d; rows are summed first, so the last bits may differ.
     """
-    options = windows(kernel_size, stride, padding)
-    flags = checks.flag(ceil_mode, "ceil_mode"), checks.flag(count_include_pad, "count_include_pad")
-    return _core.pool_forward(x, False, *options, *flags, checks.channels_last(layout), SAVE)
+    kernel_sizes, strides, paddings = windows(kernel_size, stride, padding)
+    return _core.pool_forward(
+        x,
+        maximum=False,
+        kernel_size=kernel_sizes,
+        stride=strides,
+        padding=paddings,
+        ceil_mode=checks.flag(ceil_mode, "ceil_mode"),
+        count_include_pad=checks.flag(count_include_pad, "count_include_pad"),
+        channels_last=checks.channels_last(layout),
+        save=SAVE,
+    )
 
 
 avg_pool2d = output_only(avg_pool2d_forward, "Array", "The mean of each window of an image.")
@@ -144,4 +160,4 @@ def avg_pool2d_backward(dy: Array, saved: PoolContext) -> Array:
     Raises:
         TypeError, ValueError: naming the argument and both sides.
     """
-    return _core.pool_backward(dy, False, saved)
+    return _core.pool_backward(dy, saved=saved, maximum=False)

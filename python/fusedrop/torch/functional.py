@@ -50,8 +50,8 @@ def linear(
         RuntimeError: from a second derivative, which does not exist.
     """
     key = key_of(rng, ("p", p), ("input_p", input_p))
-    options = (dropout_first, input_p, granularity)
-    return linear_over_rows(x, w, b, residual, activation, p, *key, *options)
+    options = operators.LinearOptions(activation, p, *key, dropout_first, input_p, granularity)
+    return linear_over_rows(x, w, b, residual, *options)
 
 
 def linear_over_rows(x, w, b, residual, *options):

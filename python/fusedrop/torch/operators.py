@@ -13,6 +13,8 @@ A seed is a u64 in the mask contract and an int64 here: `signed` and `unsigned` 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 
 from fusedrop import _core
@@ -36,7 +38,30 @@ LIBRARY.define(
 LIBRARY.define(f"dropout(Tensor x, float p, {KEY}, str granularity, str scaling) -> Tensor")
 LIBRARY.define("next_key(Tensor handle, SymInt? seed) -> Tensor drawn", tags=(torch.Tag.nondeterministic_seeded,))
 
-SAVED = {"identity": "nothing", "relu": "y", "tanh": "y", "sigmoid": "y", "gelu": "z", "gelu_tanh": "z", "silu": "z"}
+
+class LinearOptions(NamedTuple):
+    """The arguments of `linear` after its tensors, in the order of OPTIONS."""
+
+    activation: str
+    p: float
+    seed: int
+    stream: int
+    step: int
+    row0: int
+    col0: int
+    repeat: int
+    period: int
+    drawn: Any
+    dropout_first: bool
+    input_p: float
+    granularity: str
+
+    def rng(self):
+        """The key of the masks, or None where nothing is dropped."""
+        return _philox(self.p + self.input_p, *self[2 : 2 + KEY_LENGTH])
+
+
+SAVED = _core.saved_for_backward
 
 
 def saved_for_backward(activation, has_residual):
@@ -75,37 +100,60 @@ def _philox(p, seed, stream, step, row0, col0, repeat, period, drawn):
     return _core.Philox(unsigned(seed), stream, step, row0, col0, repeat, period or None)
 
 
-def _run_linear(save, x, w, b, residual, activation, p, *rest):
-    dropout_first, input_p, granularity = rest[KEY_LENGTH:]
+def _run_linear(x, w, b, residual, options, z=None):
     # This shape means nothing where x and w do not match: the kernel refuses such operands first.
     y = x.new_empty((x.shape[0], w.shape[0] if w.dim() else 0))
-    rng = _philox(p + input_p, *rest[:KEY_LENGTH])
     return _core.linear_forward(
-        x, w, b, activation, p, rng, dropout_first, input_p, residual, granularity, None, y, save
+        x,
+        w,
+        b,
+        activation=options.activation,
+        p=options.p,
+        rng=options.rng(),
+        dropout_first=options.dropout_first,
+        input_p=options.input_p,
+        residual=residual,
+        granularity=options.granularity,
+        out=y,
+        z=z,
     )
 
 
-# These functions serve CUDA too: fusedrop._core calls fusedrop._cuda for arrays on a GPU.
-def linear_impl(*inputs):
-    return _run_linear(False, *inputs)
+# These functions serve CUDA too: the kernels run where x is.
+def linear_impl(x, w, b, residual, *options):
+    return _run_linear(x, w, b, residual, LinearOptions._make(options))
 
 
-def linear_forward_impl(*inputs):
-    y, context = _run_linear(True, *inputs)
-    return y, context.saved_activation if context.kind == "z" else y.new_empty(0)
+def linear_forward_impl(x, w, b, residual, *given):
+    options = LinearOptions._make(given)
+    needs_z = saved_for_backward(options.activation, residual is not None) == "z"
+    z = x.new_empty((x.shape[0], w.shape[0] if w.dim() else 0) if needs_z else 0)
+    return _run_linear(x, w, b, residual, options, z if needs_z else None), z
 
 
-def gradients(dy, x, w, saved, need_dx, need_dw, need_db, has_residual, activation, p, *rest):
+def gradients(dy, x, w, saved, need_dx, need_dw, need_db, has_residual, *given):
     """dx, dw, db; None for each that is not needed."""
-    dropout_first, input_p, granularity = rest[KEY_LENGTH:]
-    rng = _philox(p + input_p, *rest[:KEY_LENGTH])
-    context = _core.restore_context(
-        x, w, saved, need_db, activation, p, rng, dropout_first, input_p, has_residual, granularity
-    )
+    options = LinearOptions._make(given)
     dx = x.new_empty(x.shape) if need_dx else None
     dw = w.new_empty(w.shape) if need_dw else None
     db = w.new_empty(w.shape[0]) if need_db else None
-    _core.linear_backward(dy, context, *(False if g is None else g for g in (dx, dw, db)))
+    _core.linear_gradients(
+        dy,
+        x,
+        w,
+        saved_activation=saved,
+        has_bias=need_db,
+        has_residual=has_residual,
+        activation=options.activation,
+        p=options.p,
+        rng=options.rng(),
+        dropout_first=options.dropout_first,
+        input_p=options.input_p,
+        granularity=options.granularity,
+        dx=dx if need_dx else False,
+        dw=dw if need_dw else False,
+        db=db if need_db else False,
+    )
     return dx, dw, db
 
 
@@ -115,7 +163,8 @@ def linear_backward_impl(dy, x, w, *rest):
 
 
 def dropout_impl(x, p, *rest):
-    return _core.dropout(x, p, _philox(p, *rest[:KEY_LENGTH]), *rest[KEY_LENGTH:])
+    granularity, scaling = rest[KEY_LENGTH:]
+    return _core.dropout(x, p=p, rng=_philox(p, *rest[:KEY_LENGTH]), granularity=granularity, scaling=scaling)
 
 
 def _linear_fake(x, w, b, residual, *options):

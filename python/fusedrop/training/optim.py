@@ -135,7 +135,7 @@ class SGD(Optimizer):
         return super()._state(i, value) if self.momentum else (None, None)
 
     def _run(self, parameters):
-        _core.sgd_step(parameters, self._lr, self.momentum, self.nesterov, self.l1, self.l2)
+        _core.sgd_step(parameters, lr=self._lr, momentum=self.momentum, nesterov=self.nesterov, l1=self.l1, l2=self.l2)
 
 
 class Adam(Optimizer):
@@ -168,7 +168,17 @@ class Adam(Optimizer):
         self.eps = _not_negative(eps, "eps")
 
     def _run(self, parameters):
-        _core.adam_step(parameters, self._lr, *self.betas, self.eps, self.l1, self.l2, self._steps + 1)
+        beta1, beta2 = self.betas
+        _core.adam_step(
+            parameters,
+            lr=self._lr,
+            beta1=beta1,
+            beta2=beta2,
+            eps=self.eps,
+            l1=self.l1,
+            l2=self.l2,
+            step=self._steps + 1,
+        )
 
 
 def penalty(net: Layer | Iterable[Parameter], *, l1: float = 0.0, l2: float = 0.0) -> float:

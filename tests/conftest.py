@@ -51,18 +51,22 @@ def emulated_cuda(tmp_path_factory):
 
 @pytest.fixture(params=["emulated", "gpu"])
 def device(request, monkeypatch):
-    """Runs the test on the CUDA module's kernels, emulated in tensors of the CPU and on a GPU."""
-    import cuda_devices
-    from fusedrop import cuda
-    from fusedrop.cuda import paths
+    """Runs the test on the CUDA module's kernels, emulated in tensors of the CPU and on a GPU.
 
-    if request.param == "emulated":
-        module, place = request.getfixturevalue("emulated_cuda"), "cpu"
-        monkeypatch.setitem(sys.modules, "fusedrop._cuda", module)
-    else:
-        module, place = cuda.module(), "cuda"
-        if module is None or not cuda_devices.torch.cuda.is_available():
+    While the emulated module is registered, its kernels compute what is given as tensors of the CPU; NumPy's arrays
+    still take the CPU's kernels.
+    """
+    import cuda_devices
+    from fusedrop import _core, cuda
+
+    if request.param == "gpu":
+        if cuda.module() is None or not cuda_devices.torch.cuda.is_available():
             missing = pytest.fail if os.environ.get("FUSEDROP_REQUIRE_GPU") == "1" else pytest.skip
             missing("no GPU, or no CUDA module for it")
-    monkeypatch.setenv(paths.SWITCH, "1")
-    return cuda_devices.Device(module, place)
+        yield cuda_devices.Device("cuda")
+        return
+    module = request.getfixturevalue("emulated_cuda")
+    monkeypatch.setitem(sys.modules, "fusedrop._cuda", module)
+    _core.register_device(module.backend)
+    yield cuda_devices.Device("cpu")
+    _core.unregister_device()

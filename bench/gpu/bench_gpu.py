@@ -25,10 +25,10 @@ import torch
 from bench.gpu.gpu_check import WrongResult, masks_equal, value_shares
 from bench.gpu.gpu_peers import (
     TYPES,
-    Ours,
     Problem,
     layer_candidates,
     load_emulated,
+    our_layer,
     ours_candidates,
     product_candidates,
     rotating,
@@ -73,17 +73,17 @@ def interleaved(candidates: dict, clock, rounds: int) -> dict[str, list[float]]:
     return samples
 
 
-def gradient_pass(problem: Problem, ours: Ours) -> dict:
+def gradient_pass(problem: Problem) -> dict:
     """The pass that computes dz and sums db, alone: it reads dy and the saved activation."""
-    saved = {x.data_ptr(): ours.linear(x, w, b, save=True, p=problem.p)[1] for x, w, b, _ in problem.sets}
+    saved = {x.data_ptr(): our_layer(x, w, b, save=True, p=problem.p)[1] for x, w, b, _ in problem.sets}
     return {
         "ours db alone": rotating(
-            problem, lambda x, w, b, dy: ours.backward(dy, saved[x.data_ptr()], dx=False, dw=False)
+            problem, lambda x, w, b, dy: fd.linear_backward(dy, saved[x.data_ptr()], dx=False, dw=False)
         )
     }
 
 
-def activation_memory(problem: Problem, ours: Ours) -> dict[str, int] | None:
+def activation_memory(problem: Problem) -> dict[str, int] | None:
     """Bytes allocated between forward and backward (including y), and the peak of both, without the inputs."""
     if problem.device != "cuda":
         return None
@@ -95,7 +95,7 @@ def activation_memory(problem: Problem, ours: Ours) -> dict[str, int] | None:
         return f.dropout(f.gelu(f.linear(*leaves)), problem.p, training=True)
 
     pairs = {
-        "ours": (lambda: ours.linear(x, w, b, save=True, p=problem.p), lambda result: ours.backward(dy, result[1])),
+        "ours": (lambda: our_layer(x, w, b, save=True, p=problem.p), lambda result: fd.linear_backward(dy, result[1])),
         "eager": (eager_forward, lambda y: torch.autograd.grad(y, leaves, dy)),
     }
     found = {}
@@ -111,16 +111,16 @@ def activation_memory(problem: Problem, ours: Ours) -> dict[str, int] | None:
     return found
 
 
-def measure(problem: Problem, ours: Ours, rounds: int, compiled: bool) -> dict:
+def measure(problem: Problem, rounds: int, compiled: bool) -> dict:
     """One row of the file."""
     row = {"shape": problem.shape, "dtype": problem.dtype, "activation": problem.activation, "p": problem.p}
-    set_precision(ours, problem.dtype)
-    row["masks_equal"] = masks_equal(problem, ours)
-    row["error_over_bound"] = value_shares(problem, ours)
-    row["activation_bytes"] = activation_memory(problem, ours)
+    set_precision(problem.dtype)
+    row["masks_equal"] = masks_equal(problem)
+    row["error_over_bound"] = value_shares(problem)
+    row["activation_bytes"] = activation_memory(problem)
     candidates = {
-        **ours_candidates(problem, ours),
-        **gradient_pass(problem, ours),
+        **ours_candidates(problem),
+        **gradient_pass(problem),
         **product_candidates(problem),
         **layer_candidates(problem, "eager"),
     }
@@ -196,7 +196,8 @@ def main() -> int:
     if not options.emulated and not torch.cuda.is_available():
         sys.exit("there is no GPU; --emulated makes a dry run without one")
     place = "cpu" if options.emulated else "cuda"
-    ours = Ours(load_emulated(options.emulated) if options.emulated else None)
+    if options.emulated:
+        load_emulated(options.emulated)
     found, rows, wrong, left_out, begun = device(), [], [], [], time.monotonic()
     print(" ".join(f"{key}={value}" for key, value in found.items()))
     for shape, dtype, compiled in problems(options):
@@ -206,7 +207,7 @@ def main() -> int:
             continue
         M, K, N = map(int, shape.split("x"))
         try:
-            rows.append(measure(Problem(M, K, N, dtype, place), ours, options.rounds, compiled))
+            rows.append(measure(Problem(M, K, N, dtype, place), options.rounds, compiled))
             report(rows[-1])
         except WrongResult as error:
             wrong.append(str(error))

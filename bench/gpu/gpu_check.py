@@ -10,7 +10,7 @@ from __future__ import annotations
 import fusedrop as fd
 import torch
 
-from bench.gpu.gpu_peers import RNG, Ours, Problem
+from bench.gpu.gpu_peers import RNG, Problem, our_layer
 
 SAMPLED = 32  # rows of x and dy, and columns of y
 EPS = 2.0**-23
@@ -29,22 +29,22 @@ def keep_of(problem: Problem, rng: fd.Philox = RNG) -> torch.Tensor:
     return torch.from_numpy(mask).to(problem.device)
 
 
-def masks_equal(problem: Problem, ours: Ours) -> bool:
+def masks_equal(problem: Problem) -> bool:
     """Compares standalone dropout of ones, and the zeros of a layer, with the CPU's mask."""
     keep = keep_of(problem)
     x, w, b, _ = problem.sets[0]
     ones = torch.ones(problem.M, problem.N, dtype=x.dtype, device=x.device)
-    alone = ours.dropout(ones, problem.p) != 0
-    plain, dropped = (ours.linear(x, w, b, save=False, p=p) != 0 for p in (0.0, problem.p))
-    layer = not (dropped & ~keep).any() and not (plain & keep & ~dropped).any()
-    return torch.equal(alone, keep) and layer
+    alone = fd.dropout(ones, p=problem.p, rng=RNG) != 0
+    plain, dropped = (our_layer(x, w, b, save=False, p=p) != 0 for p in (0.0, problem.p))
+    in_layer = not (dropped & ~keep).any() and not (plain & keep & ~dropped).any()
+    return torch.equal(alone, keep) and in_layer
 
 
-def value_shares(problem: Problem, ours: Ours) -> dict[str, float]:
+def value_shares(problem: Problem) -> dict[str, float]:
     """The largest error of y, dx, dw, db over its bound. Raises WrongResult for one above 1."""
     x, w, b, dy = problem.sets[0]
-    y, saved = ours.linear(x, w, b, save=True, p=problem.p)
-    got = dict(zip(("dx", "dw", "db"), ours.backward(dy, saved), strict=True))
+    y, saved = our_layer(x, w, b, save=True, p=problem.p)
+    got = dict(zip(("dx", "dw", "db"), fd.linear_backward(dy, saved), strict=True))
     keep = keep_of(problem)
     rows, cols = (
         torch.randperm(n, generator=torch.Generator().manual_seed(1))[:SAMPLED].to(x.device)

@@ -1,7 +1,7 @@
 """The candidates of bench_gpu.py: our layer, bare products, and the same layer in PyTorch, eager and compiled.
 
 Each candidate is a callable without arguments that uses the next of several sets of inputs, so that no call finds its
-inputs in the L2 cache. `Ours` calls the public functions on a GPU, and the emulated module on the host (for a dry run).
+inputs in the L2 cache. In a dry run the kernels are emulated on the host, for PyTorch's tensors of the CPU.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import sys
 from dataclasses import dataclass
-from types import ModuleType
 
 import fusedrop as fd
 import torch
+from fusedrop import cuda
 from torch.nn import functional
 
 TYPES = {
@@ -65,49 +66,24 @@ def cache_bytes(device: str) -> int:
     return torch.cuda.get_device_properties(device).L2_cache_size if device == "cuda" else 0
 
 
-def load_emulated(path: str) -> ModuleType:
-    """`_cuda` compiled for the host (CMake's FUSEDROP_CUDA_EMULATE), whose arrays are tensors of the CPU."""
+def load_emulated(path: str) -> None:
+    """Register `_cuda` compiled for the host (CMake's FUSEDROP_CUDA_EMULATE), whose arrays are tensors of the CPU."""
     spec = importlib.util.spec_from_file_location("fusedrop._cuda", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    sys.modules["fusedrop._cuda"] = module
+    cuda.load()
 
 
-class Ours:
-    """The functions of fusedrop, on a GPU or emulated."""
-
-    def __init__(self, emulated: ModuleType | None = None):
-        self.emulated = emulated
-        self.set_tf32 = fd.config.set_tf32 if emulated is None else emulated.set_tf32
-
-    def linear(self, x, w, b, *, save, activation="gelu", p=0.0, rng=RNG, **options):
-        if self.emulated is None:
-            function = fd.linear_forward if save else fd.linear
-            return function(x, w, b, activation=activation, p=p, rng=rng, **options)
-        given = {
-            "dropout_first": False,
-            "input_p": 0.0,
-            "residual": None,
-            "granularity": "element",
-            "active_inputs": None,
-            "out": None,
-        } | options
-        return self.emulated.linear_forward(x, w, b, activation, p, rng, *given.values(), save)
-
-    def backward(self, dy, saved, dx=True, dw=True, db=True):
-        if self.emulated is None:
-            return fd.linear_backward(dy, saved, dx=dx, dw=dw, db=db)
-        return self.emulated.linear_backward(dy, saved, dx, dw, db)
-
-    def dropout(self, x, p, rng=RNG, granularity="element"):
-        if self.emulated is None:
-            return fd.dropout(x, p=p, rng=rng, granularity=granularity)
-        return self.emulated.dropout(x, p, rng, granularity, "inverted")
+def our_layer(x, w, b, *, save, activation="gelu", p=0.0, rng=RNG, **options):
+    """Our layer: y, or (y, context) if it saves what backward needs."""
+    function = fd.linear_forward if save else fd.linear
+    return function(x, w, b, activation=activation, p=p, rng=rng, **options)
 
 
-def set_precision(ours: Ours, dtype: str) -> None:
+def set_precision(dtype: str) -> None:
     """Exact float32 products, or TF32, in fusedrop and in PyTorch."""
-    ours.set_tf32(dtype == "tf32")
+    fd.config.set_tf32(dtype == "tf32")
     torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
 
 
@@ -117,14 +93,14 @@ def rotating(problem: Problem, call):
     return lambda: call(*next(sets))
 
 
-def ours_candidates(problem: Problem, ours: Ours) -> dict:
+def ours_candidates(problem: Problem) -> dict:
     def forward(p):
-        return rotating(problem, lambda x, w, b, dy: ours.linear(x, w, b, save=False, p=p))
+        return rotating(problem, lambda x, w, b, dy: our_layer(x, w, b, save=False, p=p))
 
     def both(p):
         def call(x, w, b, dy):
-            y, saved = ours.linear(x, w, b, save=True, p=p)
-            return y, *ours.backward(dy, saved)
+            y, saved = our_layer(x, w, b, save=True, p=p)
+            return y, *fd.linear_backward(dy, saved)
 
         return rotating(problem, call)
 

@@ -18,7 +18,7 @@ os.environ.setdefault("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")  # one allocation p
 import fusedrop as fd
 import torch
 
-from bench.gpu.gpu_peers import RNG, TYPES, Ours, load_emulated
+from bench.gpu.gpu_peers import RNG, TYPES, load_emulated, our_layer
 
 M, K, N = 67, 45, 83  # not multiples of a tile, a vec8 or a group of the mask
 P = 0.3
@@ -27,8 +27,8 @@ P = 0.3
 class Runs:
     """Calls of one dtype; every result is checked on the host."""
 
-    def __init__(self, ours: Ours, place: str, dtype: str):
-        self.ours, self.place, self.dtype = ours, place, TYPES[dtype]
+    def __init__(self, place: str, dtype: str):
+        self.place, self.dtype = place, TYPES[dtype]
         self.generator = torch.Generator().manual_seed(0)
 
     def array(self, *shape: int, transposed: bool = False) -> torch.Tensor:
@@ -38,8 +38,8 @@ class Runs:
 
     def layer(self, x, w, b=None, rng=RNG, **options) -> torch.Tensor:
         """Forward and backward; the result y, on the host."""
-        y, saved = self.ours.linear(x, w, b, save=True, rng=rng, **options)
-        gradients = self.ours.backward(self.array(*y.shape), saved)
+        y, saved = our_layer(x, w, b, save=True, rng=rng, **options)
+        gradients = fd.linear_backward(self.array(*y.shape), saved)
         self.require_finite(y, *gradients)
         return y.cpu()
 
@@ -61,14 +61,13 @@ class Runs:
         self.layer(x, w, b, activation="silu", p=P, granularity="unit")
         self.layer(x, w, b, activation="sigmoid", p=P, rng=RNG.at(row0=5, col0=17), input_p=0.2, granularity="unit")
         self.layer(self.array(9, 1500), self.array(11, 1500), p=P)  # few tiles with long sums
-        dropped = self.ours.dropout(torch.ones(M, N, dtype=self.dtype).to(self.place), P)
+        dropped = fd.dropout(torch.ones(M, N, dtype=self.dtype).to(self.place), p=P, rng=RNG)
         self.require(torch.equal(dropped.cpu() != 0, keep), "dropout")
-        if self.ours.emulated is None:
-            drawn = torch.tensor([RNG.seed, RNG.step]).to(self.place)
-            y = self.layer(x, w, b, activation="gelu", p=P, rng=fd.DevicePhilox(drawn, stream=RNG.stream))
-            self.require(bool((y[~keep] == 0).all()), "layer whose mask key is in device memory")
-            y, context = fd.activate_forward(x, "gelu")
-            self.require_finite(y, fd.activate_backward(x, context))
+        drawn = torch.tensor([RNG.seed, RNG.step]).to(self.place)
+        y = self.layer(x, w, b, activation="gelu", p=P, rng=fd.DevicePhilox(drawn, stream=RNG.stream))
+        self.require(bool((y[~keep] == 0).all()), "layer whose mask key is in device memory")
+        y, context = fd.activate_forward(x, "gelu")
+        self.require_finite(y, fd.activate_backward(x, context))
 
     def require(self, equal: bool, what: str) -> None:
         if not equal:
@@ -80,16 +79,17 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="one large layer, for the profiler")
     parser.add_argument("--emulated", help="a _cuda made for the host: a dry run without a GPU")
     options = parser.parse_args()
-    ours = Ours(load_emulated(options.emulated) if options.emulated else None)
+    if options.emulated:
+        load_emulated(options.emulated)
     place = "cpu" if options.emulated else "cuda"
     if options.large:
         size = 64 if options.emulated else 4096
-        runs = Runs(ours, place, "bfloat16")
+        runs = Runs(place, "bfloat16")
         runs.layer(runs.array(size, size), runs.array(size, size), runs.array(size), activation="gelu", p=0.1)
     else:
         for dtype in TYPES:
-            ours.set_tf32(dtype == "tf32")
-            Runs(ours, place, dtype).all()
+            fd.config.set_tf32(dtype == "tf32")
+            Runs(place, dtype).all()
     print("gpu_small: every call returned, masks equal the CPU's")
 
 

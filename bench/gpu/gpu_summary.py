@@ -1,10 +1,10 @@
-"""The gate's result: one file made from the output of its steps, a short table, and whether the GPU passed.
+"""The result of the GPU test run: one file made from the output of its steps, a short table, and what failed.
 
     python -m bench.gpu.gpu_summary FOLDER --results FOLDER [--dry-run]
 
-Reads bench.json, tests.xml, sanitizer-<tool>.log, reasons.txt (what did not run, and why) and failed.txt; writes
-<gpu>-<date>.json. What was not measured is null. The exit status is 1 if a test, a mask, a value or a checker failed,
-and, except in a dry run, if the tests or the benchmark did not run at all.
+Reads bench.json, verified.json, tests.xml, sanitizer-<tool>.log, reasons.txt (what did not run, and why) and
+failed.txt; writes <gpu>-<date>.json. What was not measured is null. The exit status is 1 if a test, a mask, a value or
+a checker failed, and, except in a dry run, if the verification, the tests or the benchmark did not run at all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 KEYS = {
+    "kernels_verified": "kernels of all GPUs that agree with the CPU",
     "tests_run": "GPU tests that were not skipped",
     "tests_passed": "of these",
     "sanitizer_errors": "of compute-sanitizer's four tools, together",
@@ -82,6 +83,16 @@ def count_tests(path: Path) -> tuple[int, int] | tuple[None, None]:
     return tests - skipped, tests - skipped - failed - errors
 
 
+def verified_kernels(path: Path) -> dict[str, dict[str, str]]:
+    """By device: the result of each kernel's verification, as fusedrop remembers it."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def count_verified(devices: dict[str, dict[str, str]]) -> int | None:
+    results = [result for kernels in devices.values() for result in kernels.values()]
+    return results.count("verified") if results else None
+
+
 def sanitizer_errors(log: str) -> int | None:
     """The number of errors that one tool reports; None if its log has no summary."""
     found = re.findall(r"ERROR SUMMARY: (\d+) error", log)
@@ -104,7 +115,7 @@ def sanitizers(folder: Path) -> dict[str, int | str]:
 
 
 def failures(summary: dict, wrong: list[str], dry_run: bool) -> list[str]:
-    """The reasons why the gate is not passed."""
+    """What failed, one line each."""
     found = list(wrong)
     if summary["tests_run"] != summary["tests_passed"]:
         found.append(f"{summary['tests_run'] - summary['tests_passed']} of {summary['tests_run']} tests failed")
@@ -112,6 +123,8 @@ def failures(summary: dict, wrong: list[str], dry_run: bool) -> list[str]:
         found.append("a mask differs from the CPU's")
     if summary["sanitizer_errors"]:
         found.append(f"compute-sanitizer found {summary['sanitizer_errors']} errors")
+    if not dry_run and not summary["kernels_verified"]:
+        found.append("no kernel was verified")
     if not dry_run and not summary["tests_run"]:
         found.append("no GPU test ran")
     if not dry_run and summary["masks_equal"] is None:
@@ -143,8 +156,10 @@ def main() -> int:
     tools = sanitizers(options.folder)
     counted = [errors for errors in tools.values() if isinstance(errors, int)]
     tests_run, tests_passed = count_tests(options.folder / "tests.xml")
+    kernels = verified_kernels(options.folder / "verified.json")
     summary = checked(
         {
+            "kernels_verified": count_verified(kernels),
             "tests_run": tests_run,
             "tests_passed": tests_passed,
             "sanitizer_errors": sum(counted) if counted else None,
@@ -159,6 +174,7 @@ def main() -> int:
         "passed": not wrong and not options.dry_run,
         "failures": wrong,
         "not_run": reasons,
+        "kernels": kernels,
         "sanitizer": tools,
         "left_out": bench.get("left_out", []),
         "rows": bench["rows"],

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     name = f"fusedrop {args.command}"
     try:
-        status = _info() if args.command == "info" else _demo(args, name)
+        status = _info(args.verify) if args.command == "info" else _demo(args, name)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as stop:
@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="fusedrop", description="Fused linear layers whose dropout costs nothing.")
     top.add_argument("--version", action="version", version=f"fusedrop {fd.__version__}")
     commands = top.add_subparsers(dest="command", metavar="{info,demo}", required=True)
-    commands.add_parser("info", help="what is installed, and a self-test against the reference")
+    info = commands.add_parser("info", help="what is installed, and a self-test against the reference")
+    info.add_argument("--verify", action="store_true", help="verify all CUDA kernels on every GPU now")
     demo = commands.add_parser("demo", help="train on Fashion-MNIST with dropout and without")
     demo.add_argument("--data", metavar="DIR", help="folder with the four IDX files, plain or .gz")
     demo.add_argument("--epochs", type=_epochs, default=10, metavar="N", help="default 10")
@@ -56,10 +57,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _info() -> int:
+def _info(verify: bool) -> int:
     from fusedrop.cli.info import info
 
-    return info()
+    return info(verify)
 
 
 def _demo(args: argparse.Namespace, name: str) -> int:

@@ -13,7 +13,7 @@ MAX_FILES = 12
 
 # Where the old words are quoted: the table of changes, the words themselves, the decision, and this file.
 QUOTING = re.compile(
-    r"CHANGELOG\.md|docs/style\.md|docs/decisions/interface/0017-[\w-]+\.md|tests/build/test_tracked_files\.py"
+    r"CHANGELOG\.md|docs/style\.md|docs/decisions/interface/001[78]-[\w-]+\.md|tests/build/test_tracked_files\.py"
 )
 
 OLD_WORDS = {
@@ -45,6 +45,8 @@ OLD_WORDS = {
     r"\bMask_?Name\b|\bNO_NAME\b|\bno_name\b|\bmask_name\b|\bname_masks\b|\bnamed\(\)": "MaskKey, no_key, mask_key",
     r"\b[Mm]asks?(['’]s?)? names?\b|\bnames? of (a|the|this|that|its|each|one|another) masks?\b": "mask key",
     r"\bnam(es|ed|ing) (a|the|its|one|no|this|that|another) masks?\b": "is the key of a mask",
+    # CUDA kernels verify themselves
+    r"\bgpu_gate\b|\bFUSEDROP_CUDA_UNPROVED\b|\b[Uu]nproved\b|\bcuda[./]paths\b|\bCUDA paths?\b": "verified",
     # documentation
     r"\b[Ll]etters\b": "notation",
     r"\boptimis(er|ers|e|ed|ation)\b|\bpenalis|\binitialis|\bbehaviour|\bcolour|\bneighbour": "American spelling",

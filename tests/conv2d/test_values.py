@@ -3,9 +3,10 @@
 import fusedrop as fd
 import numpy as np
 import pytest
-from bounds import LinearBounds, assert_within
 from finite_differences import assert_gradient
 from fusedrop import reference
+from fusedrop.reference.bounds import LinearBounds
+from running_error import assert_within
 
 RNG = fd.Philox(seed=7, stream=3, step=11)
 # (B, C, H, W, N, kernel, stride, padding): single pixels, channels below, at and above a vector and a strip, kernels

@@ -8,6 +8,7 @@ import fusedrop as fd
 import numpy as np
 import pytest
 from cuda_devices import draw, torch
+from fusedrop.cuda import libraries
 
 RNG = fd.Philox(seed=7, stream=3, step=11)
 
@@ -29,13 +30,13 @@ def test_operands(device, call):
         return device.empty(shape, dtype, 0)
 
     for given, error, message in (
-        ({"x": [[1.0]]}, TypeError, "x must be an array in a GPU's memory; got list"),
+        ({"x": [[1.0]]}, TypeError, "x must be a NumPy array of float32, float64 or bfloat16; got list"),
         (
             {"x": empty(9, 7, dtype="float64")},
             TypeError,
-            "x must be float32, float16 or bfloat16 on the GPU; got float64",
+            "x must be float32, float16 or bfloat16 on the GPU; got (torch.)?float64",
         ),
-        ({"x": empty(9, 7, dtype="int32")}, TypeError, "x must be float32, .*; got int32"),
+        ({"x": empty(9, 7, dtype="int32")}, TypeError, "x must be float32, .*; got (torch.)?int32"),
         ({"x": empty(9)}, ValueError, r"x must be \[M, K\], an array of rank 2; got rank 1, shape \[9\]"),
         ({"w": 3}, TypeError, f"w must be an array on {place_of(device)}; got int"),
         ({"w": empty(5, 7, dtype="float16")}, TypeError, "w must be float32 to match x; got float16"),
@@ -121,9 +122,9 @@ def test_keys_in_memory(device, call):
 
 
 def test_other_functions(device):
-    with pytest.raises(TypeError, match="out must be bool; got float32"):
+    with pytest.raises(TypeError, match="out must be an array of bool or None; got float32"):
         device.dropout_mask((3, 4), 0.0, out=device.empty((3, 4)))
-    with pytest.raises(ValueError, match=r"out must be shape = \[3, 4\]; got \[4, 3\]"):
+    with pytest.raises(ValueError, match=r"out must be \[3, 4\] to match shape; got \[4, 3\]"):
         device.dropout_mask((3, 4), 0.0, out=device.empty((4, 3), "bool", False))
     with pytest.raises(ValueError, match="x must be C-contiguous, there is no hidden copy on the GPU; got"):
         device.activate(device.empty((3, 4)).t(), "relu")
@@ -180,7 +181,7 @@ def test_another_device_is_refused(device, call):
     if device.place == "cuda":
         with pytest.raises(ValueError, match="w must be on cuda:0 to match x; got the CPU"):
             call(w=torch.ones(5, 7))
-        with pytest.raises(ValueError, match="x must be in the memory of a CUDA device; got the CPU"):
+        with pytest.raises(ValueError, match="w must be on the CPU, this call runs there only; got cuda:0"):
             call(x=torch.ones(9, 7))
 
 
@@ -217,26 +218,43 @@ def emulated(device):
     return device
 
 
+class Adapted:
+    """An array of a library with an adapter, as CuPy's: DLPack without exchange functions."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_numpy_stands_for_a_library_with_an_adapter(emulated, dtype):
+def test_a_library_with_an_adapter(emulated, monkeypatch, dtype):
+    adapter = libraries.Adapter(lambda device: 0, lambda like, shape, dtype: Adapted(np.empty(shape, dtype)))
+    monkeypatch.setitem(libraries.ADAPTERS, __name__.partition(".")[0], adapter)
     ours = [a.astype(dtype) for a in arrays()]
     want = every_function(emulated, *map(torch.from_numpy, ours), emulated.empty((33, 40), "bool", False))
-    got = every_function(emulated, *ours, np.zeros((33, 40), bool))
+    got = every_function(emulated, *map(Adapted, ours), Adapted(np.zeros((33, 40), bool)))
     for g, w in zip(got, want, strict=True):
-        assert type(g) is np.ndarray
-        assert np.array_equal(g, w.numpy())
+        assert type(g) is Adapted
+        assert np.array_equal(g.array, w.numpy())
     ours[0][...] = ours[0][::-1].copy()
-    y = emulated.linear(ours[0][::-1, ::-1], ours[1][:, ::-1])
-    assert np.array_equal(y, emulated.linear(*map(np.ascontiguousarray, (ours[0][::-1, ::-1], ours[1][:, ::-1]))))
+    x, w = Adapted(ours[0][::-1, ::-1]), Adapted(ours[1][:, ::-1])
+    dense = [Adapted(np.ascontiguousarray(a.array)) for a in (x, w)]
+    assert np.array_equal(emulated.linear(x, w).array, emulated.linear(*dense).array)
     memory = np.zeros(40 * 40, dtype)
+    x, out = Adapted(memory.reshape(40, 40)[33:0:-1, :21]), Adapted(memory[: 33 * 40].reshape(33, 40))
     with pytest.raises(ValueError, match="out must not overlap x"):  # x has a negative row stride
-        emulated.linear(memory.reshape(40, 40)[33:0:-1, :21], ours[1], out=memory[: 33 * 40].reshape(33, 40))
+        emulated.linear(x, Adapted(ours[1]), out=out)
     ours[0].flags.writeable = False
-    emulated.linear(ours[0], ours[1])
-    out = np.zeros((33, 40), dtype)
-    out.flags.writeable = False
+    emulated.linear(*map(Adapted, ours[:2]))
+    read_only = np.zeros((33, 40), dtype)
+    read_only.flags.writeable = False
     with pytest.raises(ValueError, match="out must be writeable; got a read-only array"):
-        emulated.linear(*ours[:2], out=out)
+        emulated.linear(*map(Adapted, ours[:2]), out=Adapted(read_only))
 
 
 class WithoutStream:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from cuda_devices import torch, wide
 from fusedrop import cuda, reference
-from fusedrop.cuda import paths
 
 import fusedrop.torch as ft  # isort: skip
 
@@ -13,11 +12,6 @@ pytestmark = pytest.mark.skipif(
     cuda.module() is None or not torch.cuda.is_available(), reason="no GPU, or no CUDA module for it"
 )
 RNG = fd.Philox(seed=7, stream=3, step=11)
-
-
-@pytest.fixture(autouse=True)
-def paths_are_on(monkeypatch):
-    monkeypatch.setenv(paths.SWITCH, "1")
 
 
 def randn(*shape, dtype=torch.float32):

@@ -3,8 +3,9 @@
 import fusedrop as fd
 import numpy as np
 import pytest
-from bounds import RoundedBounds, assert_within
 from fusedrop import reference
+from fusedrop.reference.bounds import RoundedBounds
+from running_error import assert_within
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="NumPy's bfloat16 comes from ml_dtypes")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

@@ -3,8 +3,9 @@
 import fusedrop as fd
 import numpy as np
 import pytest
-from bounds import LinearBounds, assert_within
 from fusedrop import reference
+from fusedrop.reference.bounds import LinearBounds
+from running_error import assert_within
 
 RNG = fd.Philox(seed=9, stream=4, step=2).at(row0=5, col0=45)
 # one compact strip and several, more than 1024 k-steps over K, N and M, tails of every kind

@@ -3,8 +3,9 @@
 import fusedrop as fd
 import numpy as np
 import pytest
-from bounds import LinearBounds, assert_within
 from fusedrop import reference
+from fusedrop.reference.bounds import LinearBounds
+from running_error import assert_within
 
 # (M, K, N): ones, primes, one below, at and above the tiles (14 and 6 rows, 4 to 32 columns), tall, wide, and
 # shapes that need a second block of M (224), K (1024 or 512), N (2048), in forward or in one of the gradients.

@@ -70,8 +70,8 @@ MUTANTS = [
     Mutant(
         "backward draws the next step's mask",
         "csrc/bind/linear.cpp",
-        "args.mask = saved.mask;",
-        "args.mask = saved.mask; ++args.mask.step;",
+        "auto args = common_args<LinearBackwardArgs>(s);",
+        "auto args = common_args<LinearBackwardArgs>(s); ++args.epilogue.mask.step;",
         f"{VALUES} {MASKS}",
     ),
     Mutant(
@@ -112,15 +112,15 @@ MUTANTS = [
     Mutant(
         "partial sums of a split K forgotten",
         "csrc/cpu/gemm/loops.hpp",
-        "panels, tile, !first);",
-        "panels, tile, false);",
+        "block.end, k.begin != 0, last};",
+        "block.end, false, last};",
         VALUES,
     ),
     Mutant(
         "db counted once for every block of columns",
         "csrc/cpu/linear/backward.inl",
-        "first && cols.begin == 0 ? db_sums + n : nullptr;",
-        "db_sums + n;",
+        "cols.begin == 0 ? db_sums : nullptr}",
+        "db_sums}",
         f"{VALUES} {EXACT}",
     ),
     Mutant(
@@ -174,22 +174,22 @@ MUTANTS = [
     ),
     Mutant(
         "dropped columns take 0 before every activation",
-        "csrc/cpu/linear/forward.inl",
-        "return args.dropout_first ? lanes[0] : T(0);",
-        "return T(0);",
+        "csrc/cpu/gemm/epilogue_sink.hpp",
+        "fill_ = params_.dropout_first ? lanes[0] : T(0);",
+        "fill_ = T(0);",
         UNIT,
     ),
     Mutant(
         "rows of dw that were dropped keep what they held",
         "csrc/cpu/gemm/gradient_sink.hpp",
-        "(!row_axis_.all() && (row_axis_.bits(r) & 1) == 0)",
-        "false",
+        "return (row_axis_.bits(row) & 1) == 0;",
+        "return false;",
         UNIT,
     ),
     Mutant(
         "unit input dropout without its scale",
         "csrc/cpu/linear/backward.inl",
-        "return inputs.all() ? T(1) : static_cast<T>(args.input_scale);",
+        "return Inputs::all ? T(1) : static_cast<T>(args.input_scale);",
         "return T(1);",
         UNIT,
     ),
@@ -216,7 +216,7 @@ MUTANTS = [
     ),
     Mutant(
         "memory of another library is never given back",
-        "csrc/bind/array/dlpack_protocol.cpp",
+        "csrc/arrays/dlpack.cpp",
         "if (m->deleter != nullptr) m->deleter(m);",
         "static_cast<void>(m);",
         "tests/interop/test_dlpack.py",

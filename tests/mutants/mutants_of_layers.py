@@ -84,15 +84,15 @@ LAYERS_BESIDE_LINEAR = [
     Mutant(
         "the gradient by h passes the mask by",
         "csrc/cpu/lstm/backward.inl",
-        "if (!masks.keeps_all()) v = masks.drop(v, words, gate, r + i, j + c);",
+        "if (!masks.keeps_all()) v = masks.drop(v, weight.words, gate, at.i + i, at.j + c);",
         "",
         LSTM,
     ),
     Mutant(
         "dw_hh of the h that was not dropped",
         "csrc/cpu/lstm/weights.inl",
-        "drop_panels<NR>(of_x ? x_mask_bits : h_mask_bits, m, depth, at, n, dst, layout.words(memory[thread]));",
-        "if (of_x) drop_panels<NR>(x_mask_bits, m, depth, at, n, dst, layout.words(memory[thread]));",
+        "drop_panels<NR>(of_x ? x_mask_bits : h_mask_bits, {m.begin, depth, at, n}, dst, words);",
+        "if (of_x) drop_panels<NR>(x_mask_bits, {m.begin, depth, at, n}, dst, words);",
         LSTM,
     ),
     Mutant(
@@ -112,21 +112,21 @@ LAYERS_BESIDE_LINEAR = [
     Mutant(
         "a convolution's mask begins anew with each chunk of pixels",
         "csrc/cpu/conv2d/forward.inl",
-        "layer.mask.row0 += static_cast<u64>(pixels.begin);",
+        "mask.row0 += static_cast<u64>(pixels.begin);",
         "",
         CONVOLUTION,
     ),
     Mutant(
         "channel dropout ties no pixels",
         "csrc/bind/conv2d.cpp",
-        "if (channel) key.repeat = pixels;",
+        "if (mask.channel) key.repeat = pixels;",
         "",
         CONVOLUTION,
     ),
     Mutant(
         "dx of a convolution is not masked where x was",
         "csrc/cpu/conv2d/backward.inl",
-        "drop_pixels(input_mask_bits, first, w.stride, n, cols, sums + offset * s.C, s.C);",
+        "drop_pixels(input_mask_bits, {first, w.stride, n}, cols, sums + offset * s.C, s.C);",
         "",
         CONVOLUTION,
     ),
@@ -140,8 +140,8 @@ LAYERS_BESIDE_LINEAR = [
     Mutant(
         "dropout's backward pass forgets the granularity",
         "python/fusedrop/functional/dropout.py",
-        "return _core.dropout(dy, saved.p, saved.rng, saved.granularity, saved.scaling)",
-        'return _core.dropout(dy, saved.p, saved.rng, "element", saved.scaling)',
+        "granularity=saved.granularity",
+        'granularity="element"',
         "tests/mask/test_dropout.py",
     ),
     Mutant(

@@ -5,10 +5,10 @@ import itertools
 import fusedrop as fd
 import numpy as np
 import pytest
-from bounds import assert_within
 from finite_differences import assert_gradient
 from fusedrop import reference
 from refusals import assert_refused
+from running_error import assert_within
 
 LAYOUTS = ("NCHW", "NHWC")
 layouts = pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,6 +1,6 @@
 """The devices of the CUDA tests: a GPU, and the emulation of the same kernels on the CPU.
 
-The methods of Device have the names of fusedrop's functions. They call the module under test with tensors of PyTorch.
+The methods of Device have the names of fusedrop's functions, whose results they return, for tensors of PyTorch.
 """
 
 import importlib.util
@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fusedrop as fd
 import numpy as np
 import pytest
+from fusedrop import _core
 from repository import ROOT
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -21,10 +23,10 @@ LEAST = {"float32": 0.0, "bfloat16": 0.0, "float16": 2.0**-25}  # absolute, belo
 
 
 class Device:
-    """The functions of a CUDA module with fusedrop's default options, and arrays for them."""
+    """fusedrop's functions, and arrays that lie on the device."""
 
-    def __init__(self, module, place):
-        self.module, self.place = module, place
+    def __init__(self, place):
+        self.place = place
 
     def tensor(self, array, dtype=None):
         """A tensor with the values and the strides of a NumPy array."""
@@ -34,38 +36,27 @@ class Device:
     def empty(self, shape, dtype="float32", value=float("nan")):
         return torch.full(shape, value, dtype=DTYPES.get(dtype, getattr(torch, dtype)), device=self.place)
 
-    def linear_forward(self, x, w, b=None, save=True, **given):
-        options = {
-            "activation": "identity",
-            "p": 0.0,
-            "rng": None,
-            "dropout_first": False,
-            "input_p": 0.0,
-            "residual": None,
-            "granularity": "element",
-            "active_inputs": None,
-            "out": None,
-        } | given
-        return self.module.linear_forward(x, w, b, save=save, **options)
+    def linear_forward(self, x, w, b=None, **options):
+        return fd.linear_forward(x, w, b, **options)
 
     def linear(self, x, w, b=None, **options):
-        return self.linear_forward(x, w, b, save=False, **options)
+        return fd.linear(x, w, b, **options)
 
     def linear_backward(self, dy, saved, dx=True, dw=True, db=True):
-        return self.module.linear_backward(dy, saved, dx, dw, db)
+        return fd.linear_backward(dy, saved, dx=dx, dw=dw, db=db)
 
     def dropout(self, x, p, rng=None, granularity="element", scaling="inverted"):
-        return self.module.dropout(x, p, rng, granularity, scaling)
+        return fd.dropout(x, p=p, rng=rng, granularity=granularity, scaling=scaling)
 
     def dropout_mask(self, shape, p, rng=None, granularity="element", out=None):
         out = self.empty(shape, "bool", False) if out is None else out
-        return self.module.dropout_mask(shape, p, rng, granularity, out)
+        return fd.dropout_mask(shape, p=p, rng=rng, granularity=granularity, out=out)
 
     def activate(self, x, activation):
-        return self.module.activate(x, activation)
+        return fd.activate(x, activation)
 
     def activate_backward(self, dy, x, activation):
-        return self.module.activate_backward(dy, x, activation)
+        return _core.activate_backward(dy, x, activation)
 
 
 def wide(tensor):

@@ -86,3 +86,15 @@ def concatenate(parts, axis):
 def stack(parts, axis):
     """numpy.stack."""
     return Off(np.stack([p.value for p in parts], axis), np.stack([p.error for p in parts], axis))
+
+
+def assert_within(got, want, bound, what):
+    """|got - want| <= bound, elementwise; names the worst element."""
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, reference {want.shape}"
+    assert not np.isnan(got).any(), f"{what}: {np.isnan(got).sum()} NaN"
+    excess = np.abs(got.astype(np.float64) - want) - bound
+    if excess.size and excess.max() > 0:
+        at = np.unravel_index(excess.argmax(), excess.shape)
+        raise AssertionError(
+            f"{what}{list(at)}: got {got[at]}, reference {want[at]}, bound {np.broadcast_to(bound, want.shape)[at]}"
+        )

@@ -1,8 +1,9 @@
 """The installation, and a self-test that compares it with the specification.
 
 The self-test runs a layer with dropout, forward and backward, on every instruction set this CPU
-has, and on the GPU where its paths are on, and compares it with ``fusedrop.reference``: masks bit for
-bit, values within the rounding bound C * K * eps * sum |x| |w| of a sum of K products.
+has, and compares it with ``fusedrop.reference``: masks bit for bit, values within the rounding bound
+C * K * eps * sum |x| |w| of a sum of K products. CUDA kernels verify themselves at their first use
+(fusedrop.cuda.verification); ``--verify`` verifies all of them now.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import time
 
 import numpy as np
 
 import fusedrop as fd
 from fusedrop import cuda, reference
-from fusedrop.cuda import paths
+from fusedrop.cuda import verification
 
 M, K, N = 37, 61, 45  # no multiples of any vector or tile: every tail runs
 P = 0.3
@@ -28,16 +30,18 @@ class SelfTestError(Exception):
     """The kernels and the specification disagree; the message is one line."""
 
 
-def info() -> int:
+def info(verify: bool = False) -> int:
     """Print the installation and the self-test; the last line is SUCCESS or FAILED: <reason>.
+
+    Args:
+        verify: verify all CUDA kernels now, on every GPU, whether or not they have been verified before.
 
     Returns the exit status, 0 or 1. Leaves the instruction set as it was.
     """
     describe()
+    failures = report_devices(verify)
     print("self-test      against fusedrop.reference, errors as a share of the bound")
-    failures = [line for isa in fd.config.available_isas() if (line := report(isa))]
-    if arrays := gpu_arrays():
-        failures += [line for line in [report_gpu(*arrays)] if line]
+    failures += [line for isa in fd.config.available_isas() if (line := report(isa))]
     print(f"FAILED: {'; '.join(failures)}" if failures else "SUCCESS")
     return 1 if failures else 0
 
@@ -51,9 +55,26 @@ def describe() -> None:
     print(f"NumPy          {np.__version__}")
     print(f"Python         {platform.python_version()}, {platform.machine()}")
     print(f"CUDA           {cuda.state()}")
-    if cuda.module() is not None:
-        for path in paths.PATHS:
-            print(f"  {path:16} {paths.describe(path)}")
+
+
+def report_devices(verify: bool) -> list[str]:
+    """Print the state of every kernel on every GPU; returns the errors. `verify`: verify all kernels first."""
+    failures = []
+    devices = verification.devices()
+    if verify and not devices:
+        failures.append("--verify found no GPU")
+    for device in devices:
+        print(f"  device {device}     {verification.name_of(device)}")
+        for kernel in verification.KERNELS:
+            began = time.perf_counter()
+            try:
+                if verify:
+                    verification.verify_again(device, kernel)
+            except RuntimeError as error:
+                failures.append(str(error))
+            seconds = f", {time.perf_counter() - began:.2f} s" if verify else ""
+            print(f"    {kernel:20} {verification.state(device, kernel)}{seconds}")
+    return failures
 
 
 def report(isa: str) -> str | None:
@@ -69,40 +90,6 @@ def report(isa: str) -> str | None:
     finally:
         fd.config.set_isa(chosen)
     print(f"  {isa:12} masks equal; " + ", ".join(f"{k} {v:.2f}" for k, v in shares.items()))
-    return None
-
-
-def report_gpu(to_gpu, to_numpy) -> str | None:
-    """Like `report`, for float32 on the GPU in arrays of PyTorch or CuPy."""
-    try:
-        check_mask(to_gpu, to_numpy)
-        shares = check_layer(np.dtype(np.float32), to_gpu, to_numpy)
-        for name, share in shares.items():
-            if not share <= 1:
-                raise SelfTestError(f"{name} in float32: wanted an error within its bound, got {share:.3g} of it")
-    except Exception as error:
-        wrong = f"cuda: {str(error) or type(error).__name__}"
-        print(f"  {'cuda':12} {wrong}")
-        return wrong
-    print(f"  {'cuda':12} masks equal; " + ", ".join(f"{k} {v:.2f}" for k, v in shares.items()))
-    return None
-
-
-def gpu_arrays():
-    """(NumPy to GPU, GPU to NumPy), or None where no GPU, library or path can be used."""
-    found = cuda.module()
-    if found is None or found.emulated() or not all(map(paths.is_on, ("dropout", "linear float32"))):
-        return None
-    with contextlib.suppress(Exception):
-        import torch
-
-        if torch.cuda.is_available():
-            return lambda a: torch.from_numpy(a).cuda(), lambda t: t.cpu().numpy()
-    with contextlib.suppress(Exception):
-        import cupy
-
-        if cupy.cuda.runtime.getDeviceCount():
-            return cupy.asarray, cupy.asnumpy
     return None
 
 
@@ -132,24 +119,23 @@ def dtypes() -> list[np.dtype]:
     return found
 
 
-def check_mask(to_device=None, to_numpy=np.asarray) -> None:
-    """Raise SelfTestError for a wrong mask; `to_device` moves a NumPy array to the device that draws it."""
+def check_mask() -> None:
+    """Raise SelfTestError for a wrong mask."""
     rng = fd.Philox(seed=2**63 + 5, stream=3, step=7).at(row0=1000, col0=17)
     for p in (0.0, 0.001, 0.5, 1.0):
-        out = None if to_device is None else to_device(np.zeros((M, N), bool))
-        got = to_numpy(fd.dropout_mask((M, N), p=p, rng=rng, out=out))
+        got = fd.dropout_mask((M, N), p=p, rng=rng)
         wrong = int(np.count_nonzero(got != reference.dropout_mask((M, N), p=p, rng=rng)))
         if wrong:
             raise SelfTestError(f"mask at p = {p}: wanted no wrong bit, got {wrong} of {M * N}")
 
 
-def check_layer(dtype: np.dtype, to_device=np.asarray, to_numpy=np.asarray) -> dict[str, float]:
+def check_layer(dtype: np.dtype) -> dict[str, float]:
     """A ReLU layer forward and backward: the largest error of each result over its bound."""
     x, w, b, dy = example(dtype)
     rng = fd.Philox(seed=11, stream=1, step=2)
-    y, saved = fd.linear_forward(*map(to_device, (x, w, b)), activation="relu", p=P, rng=rng)
+    y, saved = fd.linear_forward(x, w, b, activation="relu", p=P, rng=rng)
     want_y, want_saved = reference.linear_forward(x, w, b, activation="relu", p=P, rng=rng)
-    got = [to_numpy(a) for a in (y, *fd.linear_backward(to_device(dy), saved))]
+    got = (y, *fd.linear_backward(dy, saved))
     want = (want_y, *reference.linear_backward(dy, want_saved))
 
     scale = reference.scale(P)

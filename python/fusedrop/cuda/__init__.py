@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from fusedrop import _core
 from fusedrop._core import Philox
+from fusedrop.cuda.libraries import adapter_of
 
 HOW_TO_BUILD = "build fusedrop where nvcc 12 or later is found, with FUSEDROP_CUDA=ON"
 
@@ -28,6 +30,22 @@ def required(what: str) -> Any:
         raise RuntimeError(f"{what} needs the CUDA module, which cannot be loaded: {error}") from error
 
 
+def load() -> None:
+    """Register the kernels of `fusedrop._cuda`; raises an ImportError that says why there are none."""
+    try:
+        found = importlib.import_module("fusedrop._cuda")
+    except ModuleNotFoundError:
+        raise ImportError(HOW_TO_BUILD) from None
+    _core.register_device(found.backend)
+
+
+def verify(device: int, kernel: str) -> None:
+    """Return if a kernel is verified on a device, now or by an earlier run; see `fusedrop.cuda.verification`."""
+    from fusedrop.cuda import verification
+
+    verification.verify(device, kernel)
+
+
 def state() -> str:
     """One line: the CUDA module and the GPU it finds."""
     try:
@@ -41,8 +59,7 @@ def state() -> str:
 
 def get_tf32() -> bool:
     """Whether float32 layers on a GPU multiply in TF32."""
-    found = module()
-    return found is not None and found.get_tf32()
+    return _core.get_tf32()
 
 
 def set_tf32(on: bool) -> None:
@@ -50,7 +67,8 @@ def set_tf32(on: bool) -> None:
 
     Off at import. A backward call multiplies as its forward call did. Raises RuntimeError without the CUDA module.
     """
-    required("set_tf32").set_tf32(on)
+    required("set_tf32")
+    _core.set_tf32(on)
 
 
 class DevicePhilox:
@@ -107,3 +125,8 @@ class DevicePhilox:
             f"DevicePhilox({self.drawn!r}, stream={o.stream}, row0={o.row0}, col0={o.col0}, repeat={o.repeat}, "
             f"period={o.period})"
         )
+
+
+# The compiled module calls these for the first operand on a GPU, for the first use of a kernel there, and for arrays of
+# libraries that do not tell their stream.
+_core.connect_devices(load, verify, adapter_of, DevicePhilox)

@@ -2,7 +2,6 @@
 
     PyTorch   2.10 and later has the exchange functions; the adapter is for older ones and for subclasses that hide them
     CuPy      has not run on a GPU yet: docs/cuda.md
-    NumPy     for the emulated build only, whose "GPU" is the CPU
 
 A library without an adapter, such as JAX, does not expose its stream: csrc/bind/cuda/array/own_stream.hpp.
 """
@@ -11,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numpy as np
 
 
 class Adapter(NamedTuple):
@@ -51,7 +48,6 @@ def _cupy_empty(like, shape, dtype):
 ADAPTERS = {
     "torch": Adapter(_torch_stream, _torch_empty),
     "cupy": Adapter(_cupy_stream, _cupy_empty),
-    "numpy": Adapter(lambda device: 0, lambda like, shape, dtype: np.empty(shape, dtype)),
 }
 
 

@@ -1,4 +1,4 @@
-"""The files that the gate reads and writes: ptxas's report, the logs of the checkers, the summary. No GPU is needed."""
+"""The files of the GPU test run: ptxas's report, the logs of the checkers, the summary. No GPU is needed."""
 
 import json
 import sys
@@ -122,15 +122,17 @@ def run_main(monkeypatch, folder, *options):
     return gpu_summary.main()
 
 
-def test_gate_passes_only_where_tests_and_benchmark_ran(tmp_path, monkeypatch, capsys):
+def test_a_run_passes_only_where_kernels_tests_and_benchmark_ran(tmp_path, monkeypatch, capsys):
     assert run_main(monkeypatch, tmp_path) == 1
-    assert "FAILED: no GPU test ran; the benchmark measured nothing" in capsys.readouterr().out
+    assert "FAILED: no kernel was verified; no GPU test ran; the benchmark measured nothing" in capsys.readouterr().out
     device = {"name": "NVIDIA H100 80GB HBM3", "date": "2026-01-31"}
     bench = {"device": device, "wrong": [], "left_out": [], "rows": [row("64x64x64", {"ours forward": 1.0})]}
     (tmp_path / "bench.json").write_text(json.dumps(bench))
     (tmp_path / "tests.xml").write_text(
         '<testsuites><testsuite tests="4" skipped="0" failures="0" errors="0"/></testsuites>'
     )
+    kernels = {"an H100; fusedrop 0.1.0": {"dropout_mask": "verified", "linear float32": "verified"}}
+    (tmp_path / "verified.json").write_text(json.dumps(kernels))
     for tool in gpu_summary.TOOLS:
         (tmp_path / f"sanitizer-{tool}.log").write_text("========= Error: Target application: Device not supported\n")
     assert run_main(monkeypatch, tmp_path) == 0
@@ -138,6 +140,8 @@ def test_gate_passes_only_where_tests_and_benchmark_ran(tmp_path, monkeypatch, c
     assert written["passed"] is True
     assert written["device"] == device
     assert written["rows"] == bench["rows"]
+    assert written["kernels"] == kernels
+    assert written["summary"]["kernels_verified"] == 2
     assert written["summary"]["sanitizer_errors"] is None
     assert "Device not supported" in written["sanitizer"]["racecheck"]
     (tmp_path / "sanitizer-memcheck.log").write_text("========= ERROR SUMMARY: 2 errors\n")

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The gate of the CUDA paths. It needs a machine with a GPU, nvcc and PyTorch, and no network:
+# The GPU test run. It needs a machine with a GPU, nvcc and PyTorch, and no network:
 #
-#     bash bench/gpu/gpu_gate.sh            at most eight minutes
-#     bash bench/gpu/gpu_gate.sh --dry-run  no GPU: the steps that need none, with kernels emulated on the host
+#     bash bench/gpu/gpu_test_run.sh            at most eight minutes
+#     bash bench/gpu/gpu_test_run.sh --dry-run  no GPU: the steps that need none, with kernels emulated on the host
 #
-# It builds, runs the GPU tests, compute-sanitizer's four tools on small shapes, the profiler on a large layer and the
-# benchmark. It ends with a short table and writes <gpu>-<date>.json to $OUT, and to bench/results if the GPU has
-# passed.
+# It builds, verifies all kernels, runs the GPU tests, compute-sanitizer's four tools on small shapes, the profiler on a
+# large layer and the benchmark. It ends with a short table and writes <gpu>-<date>.json to $OUT, and to bench/results
+# if nothing failed.
 # The exit status is not 0 if a test or a mask failed. Logs are in $OUT, or in a temporary folder whose name it prints.
 # It changes no setting of the card. PYTHON names the interpreter that has PyTorch (default python3); PEERS=eager leaves
 # out torch.compile.
@@ -20,7 +20,7 @@ dry_run=""
 case "${1:-}" in
   "") ;;
   --dry-run | --no-gpu) dry_run=--dry-run SLOWER=6 ;; # a laptop has fewer cores
-  *) echo "usage: bash bench/gpu/gpu_gate.sh [--dry-run]" >&2; exit 2 ;;
+  *) echo "usage: bash bench/gpu/gpu_test_run.sh [--dry-run]" >&2; exit 2 ;;
 esac
 
 out=${OUT:-$(mktemp -d)}
@@ -28,8 +28,9 @@ work=$(mktemp -d)
 logs=$work/logs
 mkdir -p "$out" "$logs"
 trap 'rm -rf "$work"' EXIT
-# Switches on all paths for this run, whether or not they have passed before.
-export FUSEDROP_CUDA_UNPROVED=1 PYTHONUNBUFFERED=1 PYTHONPATH="$work/site" TORCHINDUCTOR_CACHE_DIR="$work/inductor"
+# A cache of its own: every kernel is verified in this run, whether or not it has been verified before.
+export XDG_CACHE_HOME="$work/cache" TORCHINDUCTOR_CACHE_DIR="$work/inductor"
+export PYTHONUNBUFFERED=1 PYTHONPATH="$work/site"
 [ -n "$dry_run" ] || export FUSEDROP_REQUIRE_GPU=1 # a test that finds no GPU then fails instead of being skipped
 
 left() { echo $((SLOWER * LIMIT - SECONDS)); }
@@ -78,6 +79,12 @@ build() { # installs into $work/site; a dry run also builds the module that emul
     -Ccmake.define.FUSEDROP_CUDA_EMULATE="$([ -z "$dry_run" ] && echo OFF || echo ON)" .
 }
 
+verify() { # verify [--emulated MODULE.so]
+  step verify 60 "$PYTHON" -m bench.gpu.gpu_verify "$@" || true
+  cat "$logs/verify.log"
+  cp "$XDG_CACHE_HOME/fusedrop/verified.json" "$logs" 2>/dev/null || true
+}
+
 sanitize() { # sanitize TOOL
   step "sanitizer-$1" 90 compute-sanitizer --tool "$1" --report-api-errors no "$PYTHON" -m bench.gpu.gpu_small
 }
@@ -97,11 +104,13 @@ emulated=()
 pytest=("$PYTHON" -m pytest -p no:cacheprovider -q tests/cuda)
 if [ -n "$dry_run" ]; then
   emulated=(--emulated "$(find "$work/build/emulated" -name '_cuda*.so')")
+  verify "${emulated[@]}"
   FUSEDROP_EMULATED_CUDA=${emulated[1]} step tests 100 "${pytest[@]}" -k emulated ||
     tail -n 30 "$logs/tests.log"
   step small 90 "$PYTHON" -m bench.gpu.gpu_small "${emulated[@]}" || tail -n 20 "$logs/small.log"
   not_run "compute-sanitizer and ncu: no GPU"
 else
+  verify
   step small 40 "$PYTHON" -m bench.gpu.gpu_small || tail -n 20 "$logs/small.log"
   # Tests and checkers run in parallel: only the benchmark needs the card for itself.
   checkers=()
@@ -113,7 +122,7 @@ else
   else
     not_run "compute-sanitizer: not installed"
   fi
-  on_gpu="gpu and not test_gpu_gate or test_torch"
+  on_gpu="gpu or test_torch"
   step tests 100 "${pytest[@]}" --junitxml="$logs/tests.xml" -k "$on_gpu" ||
     tail -n 30 "$logs/tests.log"
   for checker in "${checkers[@]}"; do wait "$checker" || true; done
@@ -133,7 +142,7 @@ benchmark=(-m bench.gpu.bench_gpu --json "$logs/bench.json" --seconds $(($(left)
 step bench 400 "$PYTHON" "${benchmark[@]}" || tail -n 20 "$logs/bench.log"
 [ -n "$dry_run" ] || cat "$logs/bench.log"
 
-# The result is copied into the project only if the GPU has passed.
+# The result is copied into the project only if nothing failed.
 status=0
 "$PYTHON" -m bench.gpu.gpu_summary "$logs" --results "$logs" $dry_run | tee "$logs/summary.log" || status=$?
 if [ "$status$dry_run" = 0 ] && [ -w bench/results ]; then
@@ -141,6 +150,6 @@ if [ "$status$dry_run" = 0 ] && [ -w bench/results ]; then
 fi
 # Some machines return at most eight files of $OUT: the result, and one archive with all logs.
 for file in "$logs"/*-20??-??-??.json; do cp "$file" "$out"; done
-tar czf "$out/gate-logs.tar.gz" -C "$logs" .
+tar czf "$out/gpu-test-run-logs.tar.gz" -C "$logs" .
 echo "logs: $out; $SECONDS s"
 exit "$status"

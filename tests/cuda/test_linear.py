@@ -240,6 +240,19 @@ def test_a_context_keeps_its_arrays_alive(device):
     assert len(others) == 60
 
 
+def test_a_context_owns_the_list_of_active_inputs(device):
+    x, w = device.tensor(draw((9, 70), 1), "float32"), device.tensor(draw((50, 70), 2), "float32")
+    active = device.tensor(np.arange(70) % 3 == 1)
+    dy = device.tensor(draw((9, 50), 9), "float32")
+    saved = device.linear_forward(x, w, active_inputs=active)[1]
+    want = device.linear_backward(dy, saved)
+    active.data = device.empty((70,), "bool", False)  # its storage has no other owner than the context now
+    others = [device.empty((70,), "bool", False) for _ in range(20)]
+    for got, expected in zip(device.linear_backward(dy, saved)[:2], want[:2], strict=True):
+        assert torch.equal(got, expected)
+    assert len(others) == 20
+
+
 def test_the_same_bits_every_time(device):
     """The order of sums does not depend on the timing."""
     a, b = (check(device, "bfloat16", (70, 140, 66), "gelu", p=0.3, input_p=0.1) for _ in range(2))

@@ -3,7 +3,7 @@
     PyTorch   2.10 and later has the exchange functions; the adapter is for older ones and for subclasses that hide them
     CuPy      has not run on a GPU yet: docs/cuda.md
 
-A library without an adapter, such as JAX, does not expose its stream: csrc/bind/cuda/array/own_stream.hpp.
+A library without an adapter, such as JAX, does not expose its stream: csrc/devices/memory.hpp.
 """
 
 from __future__ import annotations

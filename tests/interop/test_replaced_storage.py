@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import re
 
 import fusedrop as fd
 import numpy as np
@@ -95,11 +94,9 @@ def test_a_tensor_with_other_storage_does_not_matter(normal, operator, name, cha
 @pytest.mark.parametrize("change", RESIZED)
 def test_resized_storage_is_refused(normal, operator, name, change):
     call = operator(normal())
-    text = (
-        f"{name} must stay {list(call.arrays[name].shape)} in the same memory from forward to backward; it was resized"
-    )
+    refusal = call.refusal(name)
     change(call.arrays[name])
-    with pytest.raises(ValueError, match=re.escape(text)):
+    with pytest.raises(ValueError, match=refusal):
         call.backward()
 
 

@@ -1,7 +1,6 @@
 """A NumPy array is resized or reshaped in place between forward and backward: the right gradients, or an error."""
 
 import numbers
-import re
 import warnings
 
 import fusedrop as fd
@@ -59,11 +58,9 @@ CHANGES = [grow, grow_rows, shrink, flatten, swap_axes, add_axis, broadcast, rei
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_array_is_refused(operator, name, change):
     call = operator(arrays())
-    text = (
-        f"{name} must stay {list(call.arrays[name].shape)} in the same memory from forward to backward; it was resized"
-    )
+    refusal = call.refusal(name)
     change(call.arrays[name])
-    with pytest.raises(ValueError, match=re.escape(text)):
+    with pytest.raises(ValueError, match=refusal):
         call.backward()
 
 

@@ -1,5 +1,6 @@
 """Forward calls of every operator whose context keeps arrays, for tests that change these arrays before backward."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,11 @@ class Call(NamedTuple):
     arrays: dict[str, Any]
     saved: Any
     backward: Callable[[], tuple[Any, ...]]
+
+    def refusal(self, name):
+        """A pattern for the error of `backward` once this array has changed; to be called before the change."""
+        shape = list(self.arrays[name].shape)
+        return re.escape(f"{name} must stay {shape} in the same memory from forward to backward; it was resized")
 
 
 def linear(normal):

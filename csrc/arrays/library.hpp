@@ -32,7 +32,6 @@ class Library {
   const dlpack::Device& device() const { return device_; }
   Stream stream() const;  // the current one, at the time of the call
   bool has_stream() const { return exchange_ != nullptr || adapter_; }
-  std::string place() const { return where_; }  // "cuda:0"
 
   // A view of an argument where the call runs, ready for work on `stream`; on the CPU it may be a copy, see numpy.hpp.
   // TypeError for a value that is no array. The caller checks the type.
@@ -56,7 +55,7 @@ class Library {
   py::object from_dlpack_, adapter_;
   const DeviceBackend* backend_ = nullptr;
   dlpack::Device device_{dlpack::kCpu, 0};
-  std::string where_;
+  std::string where_;  // the device's name in errors: "cuda:0"
 };
 
 }  // namespace fusedrop::arrays

@@ -106,15 +106,6 @@ Image input_image(const Array& a, const Layout& layout) { return image_at<Image>
 OutputImage output_image(const Array& a, const Layout& layout) { return image_at<OutputImage>(a, layout); }
 constexpr Layout kWeightLayout{false};  // [N, C, KH, KW] has the order of NCHW
 
-Array bias_array(const Call& call, const py::handle& value, const Conv2dContext& c) {
-  if (value.is_none()) return {};
-  Array b = call.like(value, "b", c.x, "x");
-  if (b.shape != Dims{c.sizes.N})
-    throw py::value_error("b must be [N] = " + shape_text({c.sizes.N}) + " to match w " + shape_text(c.w.shape) +
-                          "; got " + shape_text(b.shape));
-  return b;
-}
-
 struct Conv2dOptions {
   Activation activation;
   bool dropout_first, channel;
@@ -167,7 +158,7 @@ py::object conv2d_forward(const Arguments<13>& arguments) {
   require_rank(c.x, "x", 4, c.layout.x());
   c.w = call.like(w_arg, "w", c.x, "x");
   c.sizes = conv2d_sizes(c.x, c.w, c.layout, pair_from(stride), pair_from(padding));
-  const Array b = bias_array(call, b_arg, c);
+  const Array b = call.bias(b_arg, c.x, c.w);
   c.has_bias = static_cast<bool>(b);
   set_options(options, c);
 

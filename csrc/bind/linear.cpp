@@ -80,15 +80,6 @@ void set_operands(const Call& call, const py::handle& x_arg, const py::handle& w
                           "; got " + shape_text(s.w.shape));
 }
 
-Array bias_array(const Call& call, const py::handle& value, const LinearContext& s) {
-  if (value.is_none()) return {};
-  Array b = call.like(value, "b", s.x, "x");
-  if (b.shape != Dims{s.N()})
-    throw py::value_error("b must be [N] = " + shape_text({s.N()}) + " to match w " + shape_text(s.w.shape) + "; got " +
-                          shape_text(b.shape));
-  return b;
-}
-
 Array residual_array(const Call& call, const py::handle& value, const LinearContext& s) {
   if (value.is_none()) return {};
   Array residual = call.like(value, "residual", s.x, "x");
@@ -150,7 +141,7 @@ py::object linear_forward(const Arguments<14>& arguments) {
   const Call call(s.library);
   const LinearOptions options = linear_options({activation, p, rng, dropout_first, input_p, granularity});
   set_operands(call, x_arg, w_arg, s);
-  const Array b = bias_array(call, b_arg, s), residual = residual_array(call, residual_arg, s);
+  const Array b = call.bias(b_arg, s.x, s.w), residual = residual_array(call, residual_arg, s);
   s.has_bias = static_cast<bool>(b), s.has_residual = static_cast<bool>(residual);
   set_options(call, options, active_inputs, s);
 

@@ -37,6 +37,15 @@ Array Call::like(const py::handle& value, const char* name, const Array& other, 
   return a;
 }
 
+Array Call::bias(const py::handle& value, const Array& x, const Array& w) const {
+  if (value.is_none()) return {};
+  Array b = like(value, "b", x, "x");
+  if (b.shape != Dims{w.shape[0]})
+    throw py::value_error("b must be [N] = " + shape_text({w.shape[0]}) + " to match w " + shape_text(w.shape) +
+                          "; got " + shape_text(b.shape));
+  return b;
+}
+
 Array Call::output(const py::handle& value, const char* name, const char* dims, const Dims& shape,
                    const Type& type) const {
   Array a = floating(value, name);

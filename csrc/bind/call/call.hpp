@@ -28,6 +28,8 @@ class Call {
   Array floating(const py::handle& value, const char* name) const;
   // The same of the type of another argument.
   Array like(const py::handle& value, const char* name, const Array& other, const char* other_name) const;
+  // b [N], where w has N rows or output channels; no array for None.
+  Array bias(const py::handle& value, const Array& x, const Array& w) const;
   // The caller's array for a result.
   Array output(const py::handle& value, const char* name, const char* dims, const Dims& shape, const Type& type) const;
 
